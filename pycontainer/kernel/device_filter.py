@@ -1,0 +1,137 @@
+"""Which device nodes a cgroup may use: a BPF program of type BPF_PROG_TYPE_CGROUP_DEVICE, see bpf(2).
+
+cgroup v2 has no devices controller; this is its replacement (cgroup-v2.rst, "Device controller"). The kernel runs the
+program at each open(2) and mknod(2) of a device node.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from pycontainer.errors import UsageError
+from pycontainer.kernel.operation import Operation
+from pycontainer.kernel.syscalls import syscall
+
+_BPF_PROG_LOAD = 5
+_BPF_PROG_ATTACH = 8
+_BPF_PROG_TYPE_CGROUP_DEVICE = 15
+_BPF_CGROUP_DEVICE = 6
+_BPF_F_ALLOW_MULTI = 2
+
+# enum in include/uapi/linux/bpf.h: BPF_DEVCG_DEV_* and BPF_DEVCG_ACC_*
+_TYPES = {"b": 1, "c": 2}
+_ACCESS = {"m": 1, "r": 2, "w": 4}
+
+# What every container may use, whatever the rules say (config-linux.md, "Default Devices"), and mknod of anything,
+# because making a node grants nothing: opening it is what counts.
+ALWAYS: list[dict[str, object]] = [
+    {"allow": True, "type": "c", "access": "m"},
+    {"allow": True, "type": "b", "access": "m"},
+]
+for _major, _minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (136, None)):
+    ALWAYS.append({"allow": True, "type": "c", "major": _major, "minor": _minor, "access": "rwm"})
+
+
+def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
+    return struct.pack("<BBhi", opcode, source << 4 | destination, offset, immediate)
+
+
+def compile_rules(rules: list[dict[str, object]]) -> bytes:
+    """The program for OCI `linux.resources.devices` rules: the last one that matches decides, none means no.
+
+    Raises UsageError.
+    """
+    # r2 = type, r3 = access, r4 = major, r5 = minor, out of struct bpf_cgroup_dev_ctx
+    program = [
+        _instruction(0x61, 2, 1, 0),
+        _instruction(0xBC, 3, 2),
+        _instruction(0x54, 2, immediate=0xFFFF),
+        _instruction(0x74, 3, immediate=16),
+        _instruction(0x61, 4, 1, 4),
+        _instruction(0x61, 5, 1, 8),
+    ]
+    last: dict[str, object] = {"allow": False}
+    for rule in (*reversed(rules), last):
+        instructions = _rule(rule)
+        program.extend(instructions)
+        if len(instructions) == 2:
+            # It matches everything, and the verifier refuses what can never be reached.
+            break
+    return b"".join(program)
+
+
+def _rule(rule: dict[str, object]) -> list[bytes]:
+    kind, access = rule.get("type", "a"), rule.get("access", "rwm") or "rwm"
+    if kind not in ("a", "b", "c") or not isinstance(access, str) or set(access) - set("rwm"):
+        raise UsageError("read config.json", "linux.resources.devices", f"not a device rule: {rule}")
+    allowed = sum(_ACCESS[letter] for letter in set(access))
+    tests: list[bytes] = []
+    # Each test jumps over the rest of this rule; how far is filled in below.
+    if kind != "a":
+        tests.append(_instruction(0x55, 2, immediate=_TYPES[str(kind)]))
+    if allowed != 7:
+        tests.append(_instruction(0xBC, 1, 3))
+        tests.append(_instruction(0x54, 1, immediate=allowed))
+        tests.append(_instruction(0x5D, 1, 3))
+    for register, field in ((4, "major"), (5, "minor")):
+        number = rule.get(field)
+        if isinstance(number, int) and number >= 0:
+            tests.append(_instruction(0x55, register, immediate=number))
+    tests.extend((_instruction(0xB7, 0, immediate=int(bool(rule.get("allow")))), _instruction(0x95)))
+    return [
+        test[:2] + struct.pack("<h", len(tests) - position - 1) + test[4:] if test[0] in (0x55, 0x5D) else test
+        for position, test in enumerate(tests)
+    ]
+
+
+class AttachDeviceFilter(Operation):
+    """Load the program and attach it to the cgroup; the kernel keeps it for as long as the cgroup lives."""
+
+    group = "cgroup"
+    step = "attach device filter"
+    reason = "device nodes other than the usual harmless ones stay closed, whoever makes them"
+    hint = "the kernel needs CONFIG_CGROUP_BPF"
+
+    def __init__(self, cgroup: str, rules: list[dict[str, object]]) -> None:
+        self.path = cgroup
+        self.program = compile_rules(rules)
+
+    def describe(self) -> str:
+        count = len(self.program) // 8
+        return (
+            f"bpf(BPF_PROG_LOAD, {{prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt={count}}})\n"
+            f"bpf(BPF_PROG_ATTACH, {{target_fd=FD<{self.path}>, attach_type=BPF_CGROUP_DEVICE, "
+            "attach_flags=BPF_F_ALLOW_MULTI})"
+        )
+
+    def shell(self) -> str:
+        return f"bpftool cgroup attach {self.path} device pinned … multi"
+
+    def execute(self) -> None:
+        code = ctypes.create_string_buffer(self.program, len(self.program))
+        license_ = ctypes.create_string_buffer(b"Apache-2.0")
+        load = struct.pack(
+            "IIQQIIQII16s",
+            _BPF_PROG_TYPE_CGROUP_DEVICE,
+            len(self.program) // 8,
+            ctypes.addressof(code),
+            ctypes.addressof(license_),
+            0,
+            0,
+            0,
+            0,
+            0,
+            b"pycontainer_dev",
+        )
+        program = syscall("bpf", _BPF_PROG_LOAD, load, len(load), path=self.path)
+        try:
+            directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                attach = struct.pack("IIII", directory, program, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
+                syscall("bpf", _BPF_PROG_ATTACH, attach, len(attach), path=self.path)
+            finally:
+                os.close(directory)
+        finally:
+            os.close(program)

@@ -1,0 +1,128 @@
+"""Mounts: mount(2), umount2(2), pivot_root(2), open_tree(2), move_mount(2), mount_setattr(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+from pycontainer.kernel.syscalls import call, decode, syscall
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_SYNCHRONOUS = 16
+MS_REMOUNT = 32
+MS_MANDLOCK = 64
+MS_DIRSYNC = 128
+MS_NOSYMFOLLOW = 256
+MS_NOATIME = 1024
+MS_NODIRATIME = 2048
+MS_BIND = 4096
+MS_MOVE = 8192
+MS_REC = 16384
+MS_SILENT = 32768
+MS_UNBINDABLE = 1 << 17
+MS_PRIVATE = 1 << 18
+MS_SLAVE = 1 << 19
+MS_SHARED = 1 << 20
+MS_RELATIME = 1 << 21
+MS_I_VERSION = 1 << 23
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+MNT_DETACH = 2
+UMOUNT_NOFOLLOW = 8
+
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+AT_SYMLINK_NOFOLLOW = 0x100
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+
+MOUNT_ATTR_RDONLY = 0x1
+MOUNT_ATTR_NOSUID = 0x2
+MOUNT_ATTR_NODEV = 0x4
+MOUNT_ATTR_NOEXEC = 0x8
+MOUNT_ATTR_NOATIME = 0x10
+MOUNT_ATTR_STRICTATIME = 0x20
+MOUNT_ATTR__ATIME = 0x70
+MOUNT_ATTR_NODIRATIME = 0x80
+MOUNT_ATTR_IDMAP = 0x100000
+MOUNT_ATTR_NOSYMFOLLOW = 0x200000
+
+AT_FDCWD = -100
+
+_MS_NAMES = {name: value for name, value in list(globals().items()) if name.startswith("MS_")}
+_ATTR_NAMES = {
+    name: value for name, value in list(globals().items()) if name.startswith("MOUNT_ATTR_") and "__" not in name
+}
+_OPEN_TREE_NAMES = {"OPEN_TREE_CLONE": 1, "OPEN_TREE_CLOEXEC": OPEN_TREE_CLOEXEC, "AT_RECURSIVE": AT_RECURSIVE}
+
+
+def mount_flags(flags: int) -> str:
+    """mount(2) flags as strace prints them."""
+    return decode(flags, _MS_NAMES)
+
+
+def attribute_flags(flags: int) -> str:
+    """mount_setattr(2) attributes as strace prints them."""
+    return decode(flags, _ATTR_NAMES)
+
+
+def open_tree_flags(flags: int) -> str:
+    """open_tree(2) flags as strace prints them."""
+    return decode(flags, _OPEN_TREE_NAMES)
+
+
+def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None) -> None:
+    """mount(2). Raises OSError with `target`; EINVAL where `data` is longer than the 4,095 bytes the kernel reads."""
+    encoded = os.fsencode(data) if data is not None else None
+    if encoded is not None and len(encoded) > 4095:
+        # because the kernel cuts the options silently at a page
+        raise OSError(22, "mount options are longer than 4095 bytes", target)
+    call(
+        "mount",
+        os.fsencode(source) if source is not None else None,
+        os.fsencode(target),
+        os.fsencode(fstype) if fstype is not None else None,
+        ctypes.c_ulong(flags),
+        encoded,
+        path=target,
+    )
+
+
+def umount2(target: str, flags: int) -> None:
+    """umount2(2). Raises OSError."""
+    call("umount2", os.fsencode(target), flags, path=target)
+
+
+def pivot_root(new_root: str, put_old: str) -> None:
+    """pivot_root(2). Raises OSError."""
+    syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old), path=new_root)
+
+
+def open_tree(directory: int, path: str, flags: int) -> int:
+    """open_tree(2): a descriptor of the mount at `path`, with OPEN_TREE_CLONE of a detached copy. Raises OSError."""
+    return syscall("open_tree", directory, os.fsencode(path), flags, path=path)
+
+
+def move_mount(tree: int, directory: int, path: str) -> None:
+    """move_mount(2): attach the detached mount `tree` at `path` (`directory` itself where it is empty).
+
+    A symbolic link at the end of `path` is not followed. Raises OSError.
+    """
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if path else MOVE_MOUNT_T_EMPTY_PATH)
+    syscall("move_mount", tree, b"", directory, os.fsencode(path), flags, path=path)
+
+
+def mount_setattr(tree: int, flags: int, set_: int = 0, clear: int = 0, propagation: int = 0, userns: int = 0) -> None:
+    """mount_setattr(2) on the mount `tree` itself; `flags` may hold AT_RECURSIVE. `userns` goes with MOUNT_ATTR_IDMAP.
+
+    Raises OSError; EINVAL where the file system has no ID-mapped mounts.
+    """
+    attributes = struct.pack("QQQQ", set_, clear, propagation, userns)
+    syscall("mount_setattr", tree, b"", flags | AT_EMPTY_PATH, attributes, len(attributes))

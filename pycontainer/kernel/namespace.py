@@ -1,0 +1,102 @@
+"""Namespaces and id maps: unshare(2), setns(2), user_namespaces(7)."""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.kernel.syscalls import call
+
+CLONE_NEWTIME = 0x80
+CLONE_NEWNS = 0x20000
+CLONE_NEWCGROUP = 0x2000000
+CLONE_NEWUTS = 0x4000000
+CLONE_NEWIPC = 0x8000000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
+
+CLONE_NAMES = {name: value for name, value in list(globals().items()) if name.startswith("CLONE_NEW")}
+
+# The OCI runtime specification's names, and the files under /proc/PID/ns: namespaces(7).
+TYPES = {
+    "time": CLONE_NEWTIME,
+    "mount": CLONE_NEWNS,
+    "cgroup": CLONE_NEWCGROUP,
+    "uts": CLONE_NEWUTS,
+    "ipc": CLONE_NEWIPC,
+    "user": CLONE_NEWUSER,
+    "pid": CLONE_NEWPID,
+    "network": CLONE_NEWNET,
+}
+FILES = {"mount": "mnt", "network": "net"}
+
+
+def unshare(flags: int) -> None:
+    """unshare(2). Raises OSError."""
+    call("unshare", flags)
+
+
+def setns(descriptor: int, flags: int) -> None:
+    """setns(2): join the namespace that `descriptor` is, or with a pidfd all that `flags` name. Raises OSError."""
+    call("setns", descriptor, flags)
+
+
+class IdMap:
+    """One extent of an id map, as user_namespaces(7) writes it: ids inside, ids outside, how many."""
+
+    __slots__ = ("inside", "outside", "size")
+
+    def __init__(self, inside: int, outside: int, size: int) -> None:
+        self.inside = inside
+        self.outside = outside
+        self.size = size
+
+    def __str__(self) -> str:
+        return f"{self.inside} {self.outside} {self.size}"
+
+
+def write_id_maps(pid: int, uids: list[IdMap], gids: list[IdMap]) -> None:
+    """Write /proc/PID/uid_map and gid_map. Raises OSError."""
+    for name, extents in (("uid_map", uids), ("gid_map", gids)):
+        path = f"/proc/{pid}/{name}"
+        # One write(2) for the whole map, because the kernel takes no second one.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, "".join(f"{extent}\n" for extent in extents).encode())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, path) from None
+        finally:
+            os.close(descriptor)
+
+
+def new_user_namespace(uids: list[IdMap], gids: list[IdMap]) -> int:
+    """A descriptor of a new user namespace with these maps, which ID-mapped mounts take. Raises OSError.
+
+    The namespace lives as long as the descriptor or a mount that uses it.
+    """
+    ready, ready_child = os.pipe2(os.O_CLOEXEC)
+    hold, hold_parent = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.close(hold_parent)
+            unshare(CLONE_NEWUSER)
+            os.write(ready_child, b"\0")
+            os.read(hold, 1)
+        except OSError as error:
+            os.write(ready_child, bytes([min(error.errno or 1, 255)]))
+        finally:
+            os._exit(0)
+    try:
+        os.close(ready_child)
+        answer = os.read(ready, 1)
+        if answer != b"\0":
+            errno = answer[0] if answer else 3
+            raise OSError(errno, os.strerror(errno), "unshare(CLONE_NEWUSER)")
+        write_id_maps(pid, uids, gids)
+        return os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(ready)
+        os.close(hold)
+        os.close(hold_parent)
+        os.waitpid(pid, 0)

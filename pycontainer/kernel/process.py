@@ -1,0 +1,99 @@
+"""Processes: clone3(2), close_range(2), pidfds, and what a process says of itself through prctl(2)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+
+import prctl
+
+from pycontainer.kernel.namespace import CLONE_NAMES
+from pycontainer.kernel.signals import SIGCHLD
+from pycontainer.kernel.syscalls import call, decode, syscall
+
+CLONE_PIDFD = 0x1000
+CLONE_INTO_CGROUP = 0x200000000
+
+CLOSE_RANGE_CLOEXEC = 4
+
+_FLAG_NAMES = {"CLONE_PIDFD": CLONE_PIDFD, **CLONE_NAMES, "CLONE_INTO_CGROUP": CLONE_INTO_CGROUP}
+_python = ctypes.PyDLL(None, use_errno=True)
+_python.syscall.restype = ctypes.c_long
+
+
+def clone_flags(flags: int) -> str:
+    """clone3(2) flags as strace prints them."""
+    return decode(flags, _FLAG_NAMES)
+
+
+def clone3(flags: int, cgroup: int | None = None) -> tuple[int, int]:
+    """clone3(2) in the manner of fork(2): (pid, pidfd) in the parent, (0, -1) in the child.
+
+    `cgroup` is a descriptor of a cgroup v2 directory in which the child is born. The caller must be single-threaded,
+    and the child must end in execve(2) or _exit(2). Raises OSError.
+    """
+    pidfd = ctypes.c_int(-1)
+    flags |= CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup is not None else 0)
+    arguments = struct.pack(
+        "11Q", flags, ctypes.addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, cgroup if cgroup is not None else 0
+    )
+    # PyDLL keeps the interpreter's lock and the hooks are those of os.fork(), because the child runs Python.
+    _python.PyOS_BeforeFork()
+    pid: int = _python.syscall(ctypes.c_long(435), arguments, ctypes.c_long(len(arguments)))
+    if pid == 0:
+        _python.PyOS_AfterFork_Child()
+        return 0, -1
+    errno = ctypes.get_errno()
+    _python.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(errno, os.strerror(errno))
+    return pid, pidfd.value
+
+
+def close_range_cloexec(first: int) -> None:
+    """Mark every descriptor from `first` on close-on-exec, known to us or not: close_range(2). Raises OSError."""
+    syscall("close_range", first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+
+
+def set_parent_death_signal(signum: int) -> None:
+    """PR_SET_PDEATHSIG: `signum` when the parent dies, 0 for none. Raises OSError."""
+    prctl.set_pdeathsig(signum)
+
+
+def set_name(name: str) -> None:
+    """PR_SET_NAME: the name that ps(1) shows, cut at 15 bytes."""
+    prctl.set_name(name)
+
+
+def set_dumpable(dumpable: bool) -> None:
+    """PR_SET_DUMPABLE: whether others may ptrace this process and read its /proc entries."""
+    prctl.set_dumpable(int(dumpable))
+
+
+def set_child_subreaper() -> None:
+    """PR_SET_CHILD_SUBREAPER: orphaned descendants become children of this process."""
+    prctl.set_child_subreaper(1)
+
+
+def start_time(pid: int) -> int:
+    """When the process started, in clock ticks since boot: field 22 of /proc/PID/stat, see proc(5). Raises OSError."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        return int(file.read().rpartition(b")")[2].split()[19])
+
+
+def new_session_keyring() -> None:
+    """Leave the caller's session keyring for a new one: keyctl(KEYCTL_JOIN_SESSION_KEYRING). Raises OSError."""
+    syscall("keyctl", 1, 0)
+
+
+def sethostname(name: str) -> None:
+    """sethostname(2). Raises OSError."""
+    encoded = os.fsencode(name)
+    call("sethostname", encoded, ctypes.c_size_t(len(encoded)), path=name)
+
+
+def setdomainname(name: str) -> None:
+    """setdomainname(2). Raises OSError."""
+    encoded = os.fsencode(name)
+    call("setdomainname", encoded, ctypes.c_size_t(len(encoded)), path=name)

@@ -1,0 +1,72 @@
+"""The way into the kernel: libc's functions, and system calls that libc has no function for.
+
+Every wrapper in this package goes through `call` or `syscall`, which raise OSError(errno, message, path).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+
+libc = ctypes.CDLL(None, use_errno=True)
+libc.syscall.restype = ctypes.c_long
+
+_MACHINE = os.uname().machine
+
+# Numbers from 424 on are the same on every architecture (since Linux 5.1); older ones are not.
+_NUMBERS = {
+    "open_tree": 428,
+    "move_mount": 429,
+    "pidfd_open": 434,
+    "clone3": 435,
+    "close_range": 436,
+    "openat2": 437,
+    "mount_setattr": 442,
+}
+_OLD_NUMBERS = {
+    "x86_64": {"pivot_root": 155, "keyctl": 250, "bpf": 321},
+    "aarch64": {"pivot_root": 41, "keyctl": 219, "bpf": 280},
+}
+_NUMBERS.update(_OLD_NUMBERS.get(_MACHINE, {}))
+
+
+def call(name: str, *arguments: object, path: str = "") -> int:
+    """Call libc's function `name`; its result. Raises OSError with `path` as its filename."""
+    result: int = getattr(libc, name)(*arguments)
+    if result < 0:
+        _raise(path)
+    return result
+
+
+def syscall(name: str, *arguments: object, path: str = "") -> int:
+    """Make the system call `name`; its result. Raises OSError (ENOSYS on an architecture this table lacks)."""
+    number = _NUMBERS.get(name)
+    if number is None:
+        raise OSError(38, f"{name}: no system call number known for {_MACHINE}", path or None)
+    # Each argument is passed as a whole register, because syscall(2) is variadic.
+    result: int = libc.syscall(ctypes.c_long(number), *(_register(argument) for argument in arguments))
+    if result < 0:
+        _raise(path)
+    return result
+
+
+def _register(argument: object) -> object:
+    return ctypes.c_long(argument) if isinstance(argument, int) else argument
+
+
+def _raise(path: str) -> None:
+    errno = ctypes.get_errno()
+    raise OSError(errno, os.strerror(errno), path or None)
+
+
+def decode(flags: int, names: dict[str, int]) -> str:
+    """`flags` as strace(1) prints them: "MS_NOSUID|MS_NODEV", the rest in hexadecimal, "0" for none."""
+    parts = []
+    rest = flags
+    for name, value in names.items():
+        if value and flags & value == value and rest & value:
+            parts.append(name)
+            rest &= ~value
+    if rest or not parts:
+        parts.append(hex(rest) if rest else "0")
+    return "|".join(parts)

@@ -1,0 +1,297 @@
+"""The container's first process, from its birth to execve(2). Read it aloud and you have explained what a container is.
+
+Everything it needs is imported here, before the root changes: an import after `PivotRoot` would load code from the
+container's file system.
+"""
+
+from __future__ import annotations
+
+import _socket
+import errno
+import os
+
+from pycontainer.errors import CommandNotExecutable, CommandNotFound, StepFailed
+from pycontainer.kernel import capability, mount, process, signals
+from pycontainer.kernel.descriptors import accept, send_descriptor
+from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWUSER
+from pycontainer.kernel.operation import Journal
+from pycontainer.kernel.root_path import read_in_root
+from pycontainer.runtime import sync
+from pycontainer.runtime.mounts import PROPAGATION, Options
+from pycontainer.runtime.operations import filesystem, identity
+from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Spec
+
+DEFAULT_DEVICES = [
+    Device.character("/dev/null", 1, 3),
+    Device.character("/dev/zero", 1, 5),
+    Device.character("/dev/full", 1, 7),
+    Device.character("/dev/random", 1, 8),
+    Device.character("/dev/urandom", 1, 9),
+    Device.character("/dev/tty", 5, 0),
+]
+
+_REASONS = {
+    "proc": "shows the processes of this PID namespace only",
+    "sysfs": "shows the devices of this network namespace; the kernel's knobs stay read-only",
+    "tmpfs": "memory that is gone with the container",
+    "devpts": "terminals of the container's own, none of the host's",
+    "mqueue": "POSIX message queues of this IPC namespace",
+    "cgroup": "the container's own limits and counters",
+}
+
+
+class Inherited:
+    """What the child has from its parent at birth: descriptors, and nothing that is a path on the host.
+
+    sync       socket to the parent (see sync.py)
+    start      listening socket that `start` connects to
+    stdio      descriptors for the program's 0, 1, 2; unused when it has a terminal
+    console    socket to which the terminal's master is sent, or None
+    root_tree  detached mount of the root file system
+    trees      detached mounts for the bind entries of `spec.mounts`, by position
+    tethered   die with the parent, even after execve
+    """
+
+    def __init__(
+        self,
+        *,
+        sync: _socket.socket,
+        start: _socket.socket,
+        stdio: tuple[int, int, int],
+        console: _socket.socket | None,
+        root_tree: int,
+        trees: dict[int, int],
+        tethered: bool,
+    ) -> None:
+        self.sync = sync
+        self.start = start
+        self.stdio = stdio
+        self.console = console
+        self.root_tree = root_tree
+        self.trees = trees
+        self.tethered = tethered
+
+
+def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
+    """Become the container. Never returns: ends in execve(2), or reports to the parent and exits."""
+    channel = inherited.sync
+    try:
+        # because nobody else would end this process if the parent were killed before it knows of us
+        process.set_parent_death_signal(signals.SIGKILL)
+        # because until execve this is a host's program: others in shared namespaces must not open its /proc/PID/exe
+        process.set_dumpable(False)
+        signals.restore_defaults()
+        sync.unpack(channel.recv(1024), sync.MAPPED)
+
+        stdio = _set_up(spec, inherited, journal)
+
+        if not inherited.tethered:
+            process.set_parent_death_signal(0)
+        channel.send(sync.READY)
+        channel.close()
+        channel = _wait_for_start(inherited.start)
+        _become_program(spec, stdio, inherited, journal)
+    except BaseException as error:
+        # Everything is caught, because no traceback may reach the container's output: the parent words the error.
+        try:
+            channel.send(sync.pack_failure(error))
+        finally:
+            os._exit(1)
+
+
+def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, int, int]:
+    """Everything between birth and start, in kernel order; the descriptors for 0, 1, 2."""
+    perform = journal.perform
+    os.umask(0)
+    namespaces = spec.namespaces
+
+    if CLONE_NEWUSER in namespaces:
+        # because the new namespace's maps exist only now; before, this process had no id in it
+        perform(identity.BecomeRoot())
+    if CLONE_NEWCGROUP in namespaces:
+        # because a cgroup namespace is rooted where its maker is, this process is in its cgroup already
+        perform(identity.NewCgroupNamespace())
+    if spec.hostname:
+        perform(identity.SetName("sethostname", spec.hostname))
+    if spec.domainname:
+        perform(identity.SetName("setdomainname", spec.domainname))
+    # because a session keyring is inherited, and its keys are the caller's
+    _new_session_keyring()
+
+    # because otherwise every mount below would also appear on the host, where / is shared
+    perform(
+        filesystem.SetPropagation(mount.MS_SLAVE | mount.MS_REC, "what we mount stays here; the host's mounts may come")
+    )
+    old_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    perform(filesystem.PivotRoot(inherited.root_tree, spec.root))
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    # because proc and sysfs may be mounted in a user namespace only while another, fully visible one is mounted here:
+    # the host's, so the old root is still attached
+    for position, entry in enumerate(spec.mounts):
+        _mount(entry, inherited.trees.get(position), root, journal)
+    in_user_namespace = CLONE_NEWUSER in namespaces
+    for device in DEFAULT_DEVICES + spec.devices:
+        if in_user_namespace:
+            perform(filesystem.BindDevice(root, old_root, device))
+        else:
+            perform(filesystem.MakeDevice(root, device))
+    perform(filesystem.LinkDevices(root))
+    null = filesystem.open_device(old_root, DEFAULT_DEVICES[0])
+
+    stdio = inherited.stdio
+    if spec.process.terminal and inherited.console is not None:
+        # because the terminal's devpts is mounted only now, and /dev/console must exist before the root is read-only
+        rows, columns = spec.process.console_size
+        master, slave = perform(filesystem.OpenTerminal(root, spec.process.uid, rows, columns))
+        send_descriptor(inherited.console, master)
+        os.close(master)
+        stdio = (slave, slave, slave)
+
+    # because /proc/sys is made read-only a few lines further down
+    for name, value in spec.sysctl.items():
+        perform(identity.SetSysctl(root, name, value))
+    for path in spec.readonly_paths:
+        perform(filesystem.MakeReadOnly(root, path, "may be read, not written: it is the host's"))
+    for path in spec.masked_paths:
+        perform(filesystem.MaskPath(root, null, path))
+    if spec.root_readonly:
+        # because the mount points above had to be made in it first
+        perform(filesystem.MakeRootReadOnly(root))
+    perform(filesystem.DetachOldRoot(old_root))
+    if spec.rootfs_propagation:
+        # because pivot_root refuses shared mounts, the propagation that was asked for comes last
+        flags = PROPAGATION.get(spec.rootfs_propagation, mount.MS_PRIVATE)
+        perform(filesystem.SetPropagation(flags, "as config.json says"))
+    for descriptor in (old_root, root, null):
+        os.close(descriptor)
+    return stdio
+
+
+def _mount(entry: Mount, tree: int | None, root: int, journal: Journal) -> None:
+    options = Options(entry.options)
+    if tree is not None:
+        what = "the cgroup" if entry.type == "cgroup" else f"volume {entry.source}"
+        reason = _REASONS.get(entry.type, "a file or directory of the host")
+        journal.perform(filesystem.AttachTree(root, tree, entry.destination, options, what, reason))
+        return
+    fstype = "cgroup2" if entry.type == "cgroup" else entry.type
+    reason = _REASONS.get(entry.type, "asked for in config.json")
+    journal.perform(filesystem.MountFileSystem(root, entry.destination, fstype, entry.source, options, reason))
+
+
+def _wait_for_start(listener: _socket.socket) -> _socket.socket:
+    """Block until `start` connects and says so; the connection, which execve closes."""
+    connection = accept(listener)
+    listener.close()
+    sync.unpack(connection.recv(1024), sync.START)
+    return connection
+
+
+def _become_program(spec: Spec, stdio: tuple[int, int, int], inherited: Inherited, journal: Journal) -> None:
+    """Give up what is not granted, in the order in which each step still has the right to be made; then execve."""
+    perform = journal.perform
+    program = spec.process
+    if spec.process.terminal:
+        perform(identity.TakeTerminal(stdio[0]))
+
+    sets = _capability_sets(program.capabilities)
+    if program.no_new_privileges:
+        perform(identity.SetNoNewPrivileges())
+    if sets is not None:
+        # because dropping from the bounding set needs CAP_SETPCAP, which may be gone after the next steps
+        perform(identity.DropBounding(sets["bounding"]))
+    # because setgid and setuid need CAP_SETGID and CAP_SETUID
+    perform(identity.SetUser(program.uid, program.gid, program.additional_gids))
+    if sets is not None:
+        perform(identity.SetCapabilities(sets))
+    # because the directory must be one that the program's own user may enter
+    perform(identity.ChangeDirectory(program.cwd))
+    os.umask(program.umask if program.umask is not None else 0o022)
+    if inherited.tethered:
+        # because the kernel forgets it when the ids change
+        process.set_parent_death_signal(signals.SIGKILL)
+
+    path = _find_program(program.args[0], program.env)
+    try:
+        perform(identity.Execute(path, program.args, program.env, stdio))
+    except StepFailed as error:
+        raise _explain_exec(path, error) from None
+
+
+def _new_session_keyring() -> None:
+    try:
+        process.new_session_keyring()
+    except OSError as error:
+        # ENOSYS: a kernel without keyrings; EDQUOT, EPERM: none to be had, and the caller's are not readable anyway
+        if error.errno not in (errno.ENOSYS, errno.EDQUOT, errno.EPERM):
+            raise
+
+
+def _capability_sets(names: dict[str, list[str]] | None) -> dict[str, int] | None:
+    if names is None:
+        return None
+    sets = {kind: capability.mask(names[kind]) for kind in CAPABILITY_SETS}
+    # because the kernel raises no other, and what `runc spec` writes asks for more than that
+    sets["ambient"] &= sets["permitted"] & sets["inheritable"]
+    return sets
+
+
+def _find_program(name: str, env: list[str]) -> str:
+    """The file to execute: `name` itself where it has a slash, else the first match in the program's own PATH."""
+    if "/" in name:
+        return name
+    search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    for entry in env:
+        if entry.startswith("PATH="):
+            search = entry[5:]
+    found = ""
+    for directory in search.split(":"):
+        path = f"{directory or '.'}/{name}"
+        if os.path.isfile(path):
+            if os.access(path, os.X_OK):
+                return path
+            found = found or path
+    if found:
+        raise CommandNotExecutable("exec", found, "permission denied", "it has no execute permission for this user")
+    raise CommandNotFound("exec", name, "executable file not found in $PATH", f"the container's PATH is {search}")
+
+
+def _explain_exec(path: str, error: StepFailed) -> Exception:
+    """The error that tells a missing program from a missing interpreter: execve(2) says ENOENT for both."""
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        if not os.path.exists(path):
+            return CommandNotFound("exec", path, "no such file or directory")
+        interpreter = _interpreter(path)
+        hint = f"the file exists, its interpreter {interpreter} does not" if interpreter else ""
+        return CommandNotFound("exec", path, "no such file or directory", hint)
+    hints = {
+        errno.EACCES: "it is a directory" if os.path.isdir(path) else "no execute permission, or mounted noexec",
+        errno.ENOEXEC: "a script needs a first line such as #!/bin/sh; a program must be built for this machine",
+    }
+    if error.errno in (errno.EACCES, errno.ENOEXEC, errno.EPERM, errno.ELOOP, errno.EISDIR):
+        return CommandNotExecutable("exec", path, error.cause, hints.get(error.errno, ""))
+    return error
+
+
+def _interpreter(path: str) -> str:
+    """What a script's first line or an ELF file's PT_INTERP header names; "" where neither can be read."""
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        head = read_in_root(root, os.path.abspath(path), 4096)
+    except OSError:
+        return ""
+    if head.startswith(b"#!"):
+        words = head[2:].split(b"\n")[0].split()
+        return os.fsdecode(words[0]) if words else ""
+    if head.startswith(b"\x7fELF\x02"):
+        offset, size, count = (
+            int.from_bytes(head[32:40], "little"),
+            int.from_bytes(head[54:56], "little"),
+            int.from_bytes(head[56:58], "little"),
+        )
+        for position in range(offset, offset + size * count, size or 1):
+            if head[position : position + 4] == b"\x03\0\0\0":
+                start = int.from_bytes(head[position + 8 : position + 16], "little")
+                return os.fsdecode(head[start : start + 256].split(b"\0")[0])
+    return ""

@@ -1,0 +1,53 @@
+"""JSON without the `json` package, whose import (re, enum, functools) costs a third of what starting a container may.
+
+The parser is the interpreter's own C scanner, the one that `json` uses; nothing is parsed by hand.
+"""
+
+from __future__ import annotations
+
+import _json
+
+
+class _Context:
+    strict = True
+    object_hook = None
+    object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+    memo: dict[str, str] = {}
+
+    @staticmethod
+    def parse_constant(name: str) -> object:
+        raise ValueError(f"{name} is not JSON")
+
+
+_scan = _json.make_scanner(_Context())  # type: ignore[arg-type]
+_SPACE = " \t\r\n"
+
+
+def loads(text: str) -> object:
+    """Parse a JSON document. Raises ValueError (with RecursionError for one that is nested too deeply)."""
+    start = len(text) - len(text.lstrip(_SPACE))
+    try:
+        value, end = _scan(text, start)
+    except StopIteration as stop:
+        raise ValueError(f"a value is missing at character {stop.value}") from None
+    if text[end:].strip(_SPACE):
+        raise ValueError(f"extra text at character {end}")
+    return value
+
+
+def dumps(value: object) -> str:
+    """Write what JSON can hold: None, bool, int, str, list, and dict with string keys. Raises TypeError."""
+    if value is None or value is True or value is False:
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, str):
+        text: str = _json.encode_basestring_ascii(value)
+        return text
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(dumps, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{dumps(key)}:{dumps(item)}" for key, item in value.items()) + "}"
+    raise TypeError(f"not JSON: {value!r}")

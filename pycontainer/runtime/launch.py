@@ -1,0 +1,285 @@
+"""The parent's half of the runtime: create, start, kill, delete (runtime.md, "Operations").
+
+`create` leaves a process that has its namespaces, mounts and limits and waits; `start` lets it execute its program.
+Between the two whoever called wires the network. A create that fails undoes everything it did.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import os
+
+from pycontainer.errors import Conflict, HostError
+from pycontainer.kernel import cgroup, descriptors, device_filter, signals
+from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
+from pycontainer.kernel.operation import Journal
+from pycontainer.kernel.undo import Undo
+from pycontainer.runtime import init, resources, state, sync
+from pycontainer.runtime.mounts import Options
+from pycontainer.runtime.operations import parent
+from pycontainer.runtime.spec import Spec
+
+
+class Container:
+    """A container that this process created: its state, and a pidfd of its first process."""
+
+    __slots__ = ("pidfd", "state")
+
+    def __init__(self, container_state: state.State, pidfd: int) -> None:
+        self.state = container_state
+        self.pidfd = pidfd
+
+
+def create(
+    spec: Spec,
+    container_id: str,
+    root: str,
+    journal: Journal,
+    *,
+    stdio: tuple[int, int, int] = (0, 1, 2),
+    console: _socket.socket | None = None,
+    tethered: bool = False,
+) -> Container:
+    """Make the container and leave it waiting for `start`. Raises a PycontainerError; then nothing is left of it.
+
+    stdio     descriptors that become the program's 0, 1, 2 (unless it has a terminal)
+    console   where the terminal's master is sent, with SCM_RIGHTS
+    tethered  the container dies with the calling process
+    """
+    if spec.process.terminal and console is None:
+        raise HostError("create container", container_id, "a terminal needs a console socket", "--console-socket PATH")
+    with Undo() as undo:
+        directory = state.reserve(root, container_id)
+        undo.push(state.forget, directory)
+        cgroup_path = _make_cgroup(spec, container_id, journal, undo)
+        listener = _listen(directory)
+        undo.push(listener.close)
+        ours, theirs = descriptors.pair()
+        undo.push(ours.close)
+        with Undo() as inherited_descriptors:
+            inherited_descriptors.push(theirs.close)
+            root_tree, trees = _open_trees(spec, cgroup_path, journal, inherited_descriptors)
+            inherited = init.Inherited(
+                sync=theirs,
+                start=listener,
+                stdio=_above_two(stdio, inherited_descriptors),
+                console=console,
+                root_tree=root_tree,
+                trees=trees,
+                tethered=tethered,
+            )
+            pid, pidfd = _clone(spec, cgroup_path, journal)
+            if pid == 0:
+                ours.close()
+                init.run(spec, inherited, journal)
+        undo.push(os.close, pidfd)
+        undo.push(_end, pid, pidfd)
+        _configure_child(spec, pid, journal)
+        ours.send(sync.MAPPED)
+        sync.unpack(ours.recv(65536), sync.READY)
+        ours.close()
+        listener.close()
+        container_state = state.of_process(directory, pid, spec.bundle, cgroup_path, spec.annotations)
+        container_state.save()
+        undo.forget()
+        return Container(container_state, pidfd)
+
+
+def start(container_state: state.State) -> None:
+    """Let a created container execute its program; returns when it has. Raises what kept it from doing so, Conflict."""
+    path = f"{container_state.directory}/start.sock"
+    if container_state.status() != "created":
+        cause = f"it is {container_state.status()}, not created"
+        raise Conflict("start container", container_state.container_id, cause)
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    try:
+        try:
+            _connect(connection, path)
+            os.unlink(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise Conflict("start container", container_state.container_id, "it was started or has ended") from None
+        connection.send(sync.START)
+        sync.unpack(connection.recv(65536), b"")
+    finally:
+        connection.close()
+
+
+def kill(container_state: state.State, signum: int) -> None:
+    """Send a signal to the first process. Raises Conflict unless it is created or running."""
+    try:
+        pidfd = os.pidfd_open(container_state.pid)
+    except (ProcessLookupError, OSError):
+        raise _not_running(container_state) from None
+    try:
+        # Checked after the pidfd is open, so that a recycled pid is never hit.
+        if not container_state.is_alive() or not signals.send(pidfd, signum):
+            raise _not_running(container_state)
+    finally:
+        os.close(pidfd)
+
+
+def _not_running(container_state: state.State) -> Conflict:
+    return Conflict("kill container", container_state.container_id, "it is not running")
+
+
+def delete(container_state: state.State, *, force: bool = False) -> None:
+    """Return all that the container held: processes, cgroup, state. Raises Conflict while it runs, unless `force`."""
+    if container_state.status() != "stopped":
+        if not force:
+            hint = "kill it first, or use --force"
+            raise Conflict("delete container", container_state.container_id, f"it is {container_state.status()}", hint)
+        try:
+            kill(container_state, signals.SIGKILL)
+        except Conflict:
+            pass
+    if container_state.cgroup:
+        remove_cgroup(container_state.cgroup)
+    state.forget(container_state.directory)
+
+
+def remove_cgroup(path: str) -> None:
+    """End what still runs in the cgroup and remove it, and its parent when that is empty. Raises OSError."""
+    cgroup.kill(path)
+    cgroup.remove(path)
+    cgroup.remove_if_empty(os.path.dirname(path))
+
+
+def _make_cgroup(spec: Spec, container_id: str, journal: Journal, undo: Undo) -> str:
+    """The container's cgroup directory with its limits set; "" on a host without cgroup2. Raises HostError."""
+    limits = resources.limits(spec.resources)
+    hierarchy = cgroup.find_hierarchy()
+    if hierarchy is None:
+        if limits:
+            hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
+            raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
+        return ""
+    for limit in limits:
+        if limit.controller != "cgroup":
+            hierarchy.require(limit.controller, limit.field)
+    name = spec.cgroups_path or f"/pycontainer/{container_id}"
+    if ":" in name or ".." in name.split("/"):
+        hint = "write it as /parent/name; systemd's slice:prefix:name form is not supported"
+        raise HostError("make cgroup", name, "not a path in the cgroup hierarchy", hint)
+    name = name if name.startswith("/") else f"/pycontainer/{name}"
+    path = hierarchy.mountpoint + name
+    controllers = journal.perform(parent.MakeCgroup(hierarchy, name))
+    undo.push(remove_cgroup, path)
+    for limit in limits:
+        if limit.controller != "cgroup" and limit.controller not in controllers:
+            cause = f"the {limit.controller} controller could not be enabled for {path}"
+            hint = "a parent cgroup has processes of its own; move them into a child cgroup first"
+            raise HostError("set limit", limit.field, cause, hint)
+        reason = f"{limit.field.removeprefix('linux.resources.')} of the container as a whole"
+        journal.perform(parent.WriteFile("cgroup", "set limit", f"{path}/{limit.file}", limit.value, reason))
+    rules = spec.resources.get("devices")
+    if isinstance(rules, list) and rules:
+        granted = [
+            {"allow": True, "type": device.type, "major": device.major, "minor": device.minor}
+            for device in spec.devices
+            if device.type in "bc"
+        ]
+        journal.perform(device_filter.AttachDeviceFilter(path, rules + device_filter.ALWAYS + granted))
+    return path
+
+
+def _listen(directory: str) -> _socket.socket:
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+    # Bound through the descriptor's path, because a socket's path has at most 107 bytes.
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        listener.bind(f"/proc/self/fd/{descriptor}/start.sock")
+        listener.listen(1)
+    finally:
+        os.close(descriptor)
+    return listener
+
+
+def _connect(connection: _socket.socket, path: str) -> None:
+    directory, name = os.path.split(path)
+    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        connection.connect(f"/proc/self/fd/{descriptor}/{name}")
+    finally:
+        os.close(descriptor)
+
+
+def _above_two(stdio: tuple[int, int, int], held: Undo) -> tuple[int, int, int]:
+    """Copies with numbers above 2, because the child puts them on 0, 1 and 2 and must not overwrite one by another."""
+    copies = []
+    for descriptor in stdio:
+        copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+        held.push(os.close, copy)
+        copies.append(copy)
+    return copies[0], copies[1], copies[2]
+
+
+def _open_trees(spec: Spec, cgroup_path: str, journal: Journal, held: Undo) -> tuple[int, dict[int, int]]:
+    root_options = Options(["rbind"])
+    root_tree = journal.perform(parent.CloneTree(spec.root, root_options, "the root file system", [], []))
+    held.push(os.close, root_tree)
+    trees = {}
+    for position, entry in enumerate(spec.mounts):
+        if entry.is_bind:
+            source, what = entry.source, f"volume {entry.destination}"
+        elif entry.type == "cgroup" and cgroup_path:
+            # Bound, not mounted anew: it looks the same from inside, and a new mount of cgroup2 takes 10 ms.
+            source, what = cgroup_path, "the container's cgroup"
+        else:
+            continue
+        options = Options(entry.options)
+        tree = journal.perform(parent.CloneTree(source, options, what, entry.uid_mappings, entry.gid_mappings))
+        held.push(os.close, tree)
+        trees[position] = tree
+    return root_tree, trees
+
+
+def _clone(spec: Spec, cgroup_path: str, journal: Journal) -> tuple[int, int]:
+    """Clone the child into its namespaces, those that exist already by way of this process."""
+    flags = 0
+    homes: list[tuple[int, int]] = []
+    try:
+        for kind, path in spec.namespaces.items():
+            if not path:
+                flags |= kind
+                continue
+            name = "pid_for_children" if kind == CLONE_NEWPID else parent.namespace_file(kind)
+            homes.append((os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC), kind))
+            journal.perform(parent.JoinNamespace(kind, path))
+        # The cgroup namespace is not cloned but unshared by the child: see init.py.
+        result = journal.perform(parent.Clone(flags & ~CLONE_NEWCGROUP, cgroup_path))
+    except BaseException:
+        _go_home(homes)
+        raise
+    pid: int
+    pidfd: int
+    pid, pidfd = result
+    if pid:
+        _go_home(homes)
+    return pid, pidfd
+
+
+def _go_home(homes: list[tuple[int, int]]) -> None:
+    for descriptor, kind in homes:
+        setns(descriptor, kind)
+        os.close(descriptor)
+
+
+def _configure_child(spec: Spec, pid: int, journal: Journal) -> None:
+    """What only the parent may do to the child: its id maps, its OOM score, its rlimits."""
+    if CLONE_NEWUSER in spec.namespaces:
+        journal.perform(parent.WriteIdMaps(pid, spec.uid_mappings, spec.gid_mappings))
+    if spec.process.oom_score_adj is not None:
+        reason = "how soon the kernel picks these processes when the host runs out of memory"
+        path, value = f"/proc/{pid}/oom_score_adj", str(spec.process.oom_score_adj)
+        journal.perform(parent.WriteFile("privileges", "set oom_score_adj", path, value, reason))
+    for number, soft, hard in spec.process.rlimits:
+        journal.perform(parent.SetRlimit(pid, number, soft, hard))
+
+
+def _end(pid: int, pidfd: int) -> None:
+    signals.send(pidfd, signals.SIGKILL)
+    try:
+        os.waitpid(pid, 0)
+    except ChildProcessError:
+        pass

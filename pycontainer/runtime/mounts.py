@@ -1,0 +1,85 @@
+"""Mount options of config.json as flags, attributes and data: mount(8), config.md "Mounts"."""
+
+from __future__ import annotations
+
+from pycontainer.errors import UsageError
+from pycontainer.kernel import mount as k
+
+# option -> (MS_* to set, MS_* to clear, MOUNT_ATTR_* to set, MOUNT_ATTR_* to clear)
+_FLAGS: dict[str, tuple[int, int, int, int]] = {
+    "ro": (k.MS_RDONLY, 0, k.MOUNT_ATTR_RDONLY, 0),
+    "rw": (0, k.MS_RDONLY, 0, k.MOUNT_ATTR_RDONLY),
+    "nosuid": (k.MS_NOSUID, 0, k.MOUNT_ATTR_NOSUID, 0),
+    "suid": (0, k.MS_NOSUID, 0, k.MOUNT_ATTR_NOSUID),
+    "nodev": (k.MS_NODEV, 0, k.MOUNT_ATTR_NODEV, 0),
+    "dev": (0, k.MS_NODEV, 0, k.MOUNT_ATTR_NODEV),
+    "noexec": (k.MS_NOEXEC, 0, k.MOUNT_ATTR_NOEXEC, 0),
+    "exec": (0, k.MS_NOEXEC, 0, k.MOUNT_ATTR_NOEXEC),
+    "noatime": (k.MS_NOATIME, 0, k.MOUNT_ATTR_NOATIME, k.MOUNT_ATTR__ATIME),
+    "atime": (0, k.MS_NOATIME, 0, 0),
+    "relatime": (k.MS_RELATIME, 0, 0, k.MOUNT_ATTR__ATIME),
+    "norelatime": (0, k.MS_RELATIME, 0, 0),
+    "strictatime": (k.MS_STRICTATIME, 0, k.MOUNT_ATTR_STRICTATIME, k.MOUNT_ATTR__ATIME),
+    "nostrictatime": (0, k.MS_STRICTATIME, 0, 0),
+    "nodiratime": (k.MS_NODIRATIME, 0, k.MOUNT_ATTR_NODIRATIME, 0),
+    "diratime": (0, k.MS_NODIRATIME, 0, k.MOUNT_ATTR_NODIRATIME),
+    "nosymfollow": (k.MS_NOSYMFOLLOW, 0, k.MOUNT_ATTR_NOSYMFOLLOW, 0),
+    "symfollow": (0, k.MS_NOSYMFOLLOW, 0, k.MOUNT_ATTR_NOSYMFOLLOW),
+    "sync": (k.MS_SYNCHRONOUS, 0, 0, 0),
+    "async": (0, k.MS_SYNCHRONOUS, 0, 0),
+    "dirsync": (k.MS_DIRSYNC, 0, 0, 0),
+    "mand": (k.MS_MANDLOCK, 0, 0, 0),
+    "nomand": (0, k.MS_MANDLOCK, 0, 0),
+    "iversion": (k.MS_I_VERSION, 0, 0, 0),
+    "noiversion": (0, k.MS_I_VERSION, 0, 0),
+    "lazytime": (k.MS_LAZYTIME, 0, 0, 0),
+    "nolazytime": (0, k.MS_LAZYTIME, 0, 0),
+    "silent": (k.MS_SILENT, 0, 0, 0),
+    "loud": (0, k.MS_SILENT, 0, 0),
+    "defaults": (0, 0, 0, 0),
+}
+PROPAGATION = {
+    "private": k.MS_PRIVATE,
+    "rprivate": k.MS_PRIVATE | k.MS_REC,
+    "slave": k.MS_SLAVE,
+    "rslave": k.MS_SLAVE | k.MS_REC,
+    "shared": k.MS_SHARED,
+    "rshared": k.MS_SHARED | k.MS_REC,
+    "unbindable": k.MS_UNBINDABLE,
+    "runbindable": k.MS_UNBINDABLE | k.MS_REC,
+}
+
+
+class Options:
+    """What a list of mount options means.
+
+    flags         MS_* for mount(2)
+    data          the file system's own options, comma separated
+    set, clear    MOUNT_ATTR_* for a bind mount
+    recursive_set, recursive_clear   the same for everything below it ("rro", "rnosuid", …)
+    recursive     a recursive bind ("rbind")
+    propagation   MS_SLAVE and so on, with MS_REC; 0 where none is named
+    """
+
+    def __init__(self, options: list[str]) -> None:
+        self.flags = self.set = self.clear = self.recursive_set = self.recursive_clear = self.propagation = 0
+        self.recursive = False
+        data = []
+        for option in options:
+            if option in ("bind", "rbind"):
+                self.recursive = option == "rbind"
+            elif option in PROPAGATION:
+                self.propagation = PROPAGATION[option]
+            elif option in _FLAGS:
+                flags, clear_flags, set_, clear = _FLAGS[option]
+                self.flags = self.flags & ~clear_flags | flags
+                self.set, self.clear = self.set & ~clear | set_, self.clear & ~set_ | clear
+            elif option.startswith("r") and option[1:] in _FLAGS and (_FLAGS[option[1:]][2] | _FLAGS[option[1:]][3]):
+                _, _, set_, clear = _FLAGS[option[1:]]
+                self.recursive_set |= set_
+                self.recursive_clear |= clear
+            elif option in ("idmap", "ridmap", "tmpcopyup"):
+                raise UsageError("read config.json", "mounts.options", f"{option!r} is not supported")
+            else:
+                data.append(option)
+        self.data = ",".join(data)

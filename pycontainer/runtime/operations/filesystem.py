@@ -1,0 +1,411 @@
+"""The child's file systems: root, mounts, devices, masks. The order in which they happen is init.py's."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from pycontainer.kernel import mount, terminal
+from pycontainer.kernel.operation import Operation
+from pycontainer.kernel.root_path import describe_open, make_directories, make_file, open_in_root
+from pycontainer.runtime.mounts import Options
+from pycontainer.runtime.spec import Device
+
+
+class SetPropagation(Operation):
+    """How mount events travel between the container's mounts and the host's."""
+
+    group = "mounts"
+    step = "set mount propagation"
+
+    def __init__(self, flags: int, reason: str) -> None:
+        self.flags = flags
+        self.path = "/"
+        self.reason = reason
+
+    def describe(self) -> str:
+        return f'mount(NULL, "/", NULL, {mount.mount_flags(self.flags)}, NULL)'
+
+    def shell(self) -> str:
+        recursive = "r" if self.flags & mount.MS_REC else ""
+        kind = mount.mount_flags(self.flags & ~mount.MS_REC).removeprefix("MS_").lower()
+        return f"mount --make-{recursive}{kind} /"
+
+    def execute(self) -> None:
+        mount.mount(None, "/", None, self.flags, None)
+
+
+class PivotRoot(Operation):
+    """The root file system becomes `/`; the old root stays mounted beneath, as the current directory's parent."""
+
+    group = "mounts"
+    step = "pivot root"
+    reason = "the image is / from here on; the host's files have no name any more"
+
+    def __init__(self, tree: int, path: str) -> None:
+        self.tree = tree
+        self.path = path
+
+    def describe(self) -> str:
+        return (
+            f'move_mount({self.tree}, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)\n'
+            f'fchdir({self.tree})\npivot_root(".", ".")'
+        )
+
+    def shell(self) -> str:
+        return f"cd {self.path} && pivot_root . ."
+
+    def execute(self) -> None:
+        # Attached over the old /, because that directory exists on every host and is reachable for every id.
+        mount.move_mount(self.tree, mount.AT_FDCWD, "/")
+        os.fchdir(self.tree)
+        mount.pivot_root(".", ".")
+
+
+class DetachOldRoot(Operation):
+    """The last sight of the host's mounts goes."""
+
+    group = "mounts"
+    step = "detach the old root"
+    reason = "with it every mount of the host leaves this namespace"
+
+    def __init__(self, old_root: int) -> None:
+        self.old_root = old_root
+
+    def describe(self) -> str:
+        return f'fchdir({self.old_root})\numount2(".", MNT_DETACH)\nchdir("/")'
+
+    def shell(self) -> str:
+        return "umount -l ."
+
+    def execute(self) -> None:
+        os.fchdir(self.old_root)
+        mount.umount2(".", mount.MNT_DETACH)
+        os.chdir("/")
+
+
+class MountFileSystem(Operation):
+    """A new instance of a file system (proc, sysfs, tmpfs, devpts, mqueue, cgroup2, …) on a directory of the root."""
+
+    group = "mounts"
+
+    def __init__(self, root: int, destination: str, fstype: str, source: str, options: Options, reason: str) -> None:
+        self.root = root
+        self.path = destination
+        self.fstype = fstype
+        self.source = source or fstype
+        self.options = options
+        self.reason = reason
+        self.step = f"mount {fstype}"
+
+    def describe(self) -> str:
+        data = f'"{self.options.data}"' if self.options.data else "NULL"
+        flags = mount.mount_flags(self.options.flags)
+        return (
+            f"{describe_open(self.path, 'O_PATH|O_DIRECTORY')}\n"
+            f'fchdir(FD<{self.path}>)\nmount("{self.source}", ".", "{self.fstype}", {flags}, {data})'
+        )
+
+    def shell(self) -> str:
+        flags = mount.mount_flags(self.options.flags)
+        names = [name.removeprefix("MS_").replace("RDONLY", "ro").lower() for name in flags.split("|") if name != "0"]
+        options = ",".join(names + ([self.options.data] if self.options.data else []))
+        return f"mount -t {self.fstype}{f' -o {options}' if options else ''} {self.source} {self.path}"
+
+    def execute(self) -> None:
+        directory = make_directories(self.root, self.path)
+        try:
+            # Mounted on ".", because a path could lead elsewhere by now and a descriptor cannot.
+            os.fchdir(directory)
+            mount.mount(self.source, ".", self.fstype, self.options.flags, self.options.data or None)
+            if self.options.propagation:
+                os.fchdir(open_in_root(self.root, self.path, os.O_PATH))
+                mount.mount(None, ".", None, self.options.propagation, None)
+        finally:
+            os.close(directory)
+            os.chdir("/")
+
+
+class AttachTree(Operation):
+    """A tree that the parent opened (a volume, a file, a device) becomes visible at a path of the root."""
+
+    group = "mounts"
+
+    def __init__(self, root: int, tree: int, destination: str, options: Options, what: str, reason: str) -> None:
+        self.root = root
+        self.tree = tree
+        self.path = destination
+        self.options = options
+        self.step = f"attach {what}"
+        self.reason = reason
+
+    def describe(self) -> str:
+        return (
+            f"{describe_open(self.path, 'O_PATH')}\n"
+            f'move_mount({self.tree}, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+        )
+
+    def shell(self) -> str:
+        return f"mount --bind … {self.path}"
+
+    def execute(self) -> None:
+        is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
+        target = (make_directories if is_directory else make_file)(self.root, self.path)
+        try:
+            mount.move_mount(self.tree, target, "")
+            if self.options.propagation:
+                os.fchdir(self.tree)
+                mount.mount(None, ".", None, self.options.propagation, None)
+                os.chdir("/")
+        finally:
+            os.close(target)
+            os.close(self.tree)
+
+
+class BindDevice(Operation):
+    """One of the host's device nodes, because mknod(2) is not allowed in a user namespace."""
+
+    group = "mounts"
+    step = "bind device"
+
+    def __init__(self, root: int, old_root: int, device: Device) -> None:
+        self.root = root
+        self.old_root = old_root
+        self.device = device
+        self.path = device.path
+        self.reason = "the host's node, since a user namespace makes no device nodes"
+
+    def describe(self) -> str:
+        return (
+            f'open_tree({self.old_root}, "{self.path[1:]}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
+            f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+        )
+
+    def shell(self) -> str:
+        return f"touch .{self.path}; mount --bind {self.path} .{self.path}"
+
+    def execute(self) -> None:
+        tree = open_device(self.old_root, self.device)
+        try:
+            target = make_file(self.root, self.path)
+            try:
+                mount.move_mount(tree, target, "")
+            finally:
+                os.close(target)
+        finally:
+            os.close(tree)
+
+
+def open_device(old_root: int, device: Device) -> int:
+    """A detached mount of the host's device node. Raises OSError; ENODEV where the host has another node there."""
+    tree = mount.open_tree(old_root, device.path[1:], mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC)
+    status = os.fstat(tree)
+    if device.type != "p" and status.st_rdev != os.makedev(device.major, device.minor):
+        os.close(tree)
+        raise OSError(19, "the host has another device there", device.path)
+    return tree
+
+
+class MakeDevice(Operation):
+    """A device node of the container's own."""
+
+    group = "mounts"
+    step = "make device"
+    reason = "a node that programs expect"
+
+    def __init__(self, root: int, device: Device) -> None:
+        self.root = root
+        self.device = device
+        self.path = device.path
+
+    def _mode(self) -> int:
+        kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.device.type]
+        return kind | self.device.mode & 0o7777
+
+    def describe(self) -> str:
+        kind = {stat.S_IFCHR: "S_IFCHR", stat.S_IFBLK: "S_IFBLK", stat.S_IFIFO: "S_IFIFO"}[stat.S_IFMT(self._mode())]
+        number = f", makedev({self.device.major:#x}, {self.device.minor:#x})" if self.device.type != "p" else ""
+        return f'mknodat(FD, "{os.path.basename(self.path)}", {kind}|{self.device.mode & 0o7777:#o}{number})'
+
+    def shell(self) -> str:
+        numbers = "" if self.device.type == "p" else f" {self.device.major} {self.device.minor}"
+        return f"mknod -m {self.device.mode & 0o7777:o} {self.path} {self.device.type}{numbers}"
+
+    def execute(self) -> None:
+        parent = make_directories(self.root, os.path.dirname(self.path))
+        name = os.path.basename(self.path)
+        try:
+            # umask is 0 in the child, so that the mode is the one asked for
+            os.mknod(name, self._mode(), os.makedev(self.device.major, self.device.minor), dir_fd=parent)
+            os.chown(name, self.device.uid, self.device.gid, dir_fd=parent, follow_symlinks=False)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(parent)
+
+
+class LinkDevices(Operation):
+    """The symbolic links of /dev."""
+
+    group = "mounts"
+    step = "link devices"
+    path = "/dev"
+    reason = "names that every shell script relies on"
+
+    LINKS = (
+        ("/proc/self/fd", "fd"),
+        ("/proc/self/fd/0", "stdin"),
+        ("/proc/self/fd/1", "stdout"),
+        ("/proc/self/fd/2", "stderr"),
+        ("pts/ptmx", "ptmx"),
+        ("/proc/kcore", "core"),
+    )
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+
+    def describe(self) -> str:
+        return "\n".join(f'symlinkat("{target}", FD</dev>, "{name}")' for target, name in self.LINKS)
+
+    def shell(self) -> str:
+        return "; ".join(f"ln -s {target} /dev/{name}" for target, name in self.LINKS)
+
+    def execute(self) -> None:
+        directory = make_directories(self.root, "/dev")
+        try:
+            for target, name in self.LINKS:
+                try:
+                    os.symlink(target, name, dir_fd=directory)
+                except FileExistsError:
+                    pass
+        finally:
+            os.close(directory)
+
+
+class OpenTerminal(Operation):
+    """A pseudoterminal of the container's devpts, also seen as /dev/console; returns (master, slave)."""
+
+    group = "mounts"
+    step = "open terminal"
+    path = "/dev/pts/ptmx"
+    reason = "the terminal belongs to the container's own devpts, so that tty(1) and job control work"
+
+    def __init__(self, root: int, uid: int, rows: int, columns: int) -> None:
+        self.root = root
+        self.uid = uid
+        self.rows = rows
+        self.columns = columns
+
+    def describe(self) -> str:
+        return (
+            f'openat(AT_FDCWD, "{self.path}", O_RDWR|O_NOCTTY|O_CLOEXEC)\n'
+            "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC)\n"
+            'move_mount(TREE, "", FD</dev/console>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+        )
+
+    def execute(self) -> tuple[int, int]:
+        master, slave = terminal.open_pty(self.path)
+        os.fchown(slave, self.uid, -1)
+        if self.rows and self.columns:
+            terminal.set_window_size(master, self.rows, self.columns)
+        flags = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | mount.AT_EMPTY_PATH
+        tree = mount.open_tree(slave, "", flags)
+        console = make_file(self.root, "/dev/console")
+        mount.move_mount(tree, console, "")
+        os.close(tree)
+        os.close(console)
+        return master, slave
+
+
+class MaskPath(Operation):
+    """Cover a path: a directory with an empty read-only tmpfs, anything else with /dev/null."""
+
+    group = "mounts"
+    step = "mask path"
+    reason = "tells or does too much about the host"
+
+    def __init__(self, root: int, null: int, path: str) -> None:
+        self.root = root
+        self.null = null
+        self.path = path
+
+    def describe(self) -> str:
+        return describe_open(self.path, "O_PATH")
+
+    def shell(self) -> str:
+        return f"mount --bind /dev/null {self.path} || mount -t tmpfs -o ro,size=0 tmpfs {self.path}"
+
+    def execute(self) -> None:
+        try:
+            target = open_in_root(self.root, self.path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            if stat.S_ISDIR(os.fstat(target).st_mode):
+                os.fchdir(target)
+                mount.mount("tmpfs", ".", "tmpfs", mount.MS_RDONLY, "size=0k,mode=0")
+                os.chdir("/")
+            else:
+                tree = mount.open_tree(self.null, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH)
+                mount.move_mount(tree, target, "")
+                os.close(tree)
+        finally:
+            os.close(target)
+
+
+class MakeReadOnly(Operation):
+    """A path, and what is mounted below it, read-only."""
+
+    group = "mounts"
+    step = "make read-only"
+
+    def __init__(self, root: int, path: str, reason: str) -> None:
+        self.root = root
+        self.path = path
+        self.reason = reason
+
+    def describe(self) -> str:
+        return (
+            f'{describe_open(self.path, "O_PATH")}\nopen_tree(FD<{self.path}>, "", '
+            "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE)\n"
+            'mount_setattr(TREE, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})\n'
+            f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+        )
+
+    def shell(self) -> str:
+        return f"mount --rbind {self.path} {self.path}; mount -o remount,bind,ro {self.path}"
+
+    def execute(self) -> None:
+        try:
+            target = open_in_root(self.root, self.path, os.O_PATH)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        try:
+            flags = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | mount.AT_EMPTY_PATH | mount.AT_RECURSIVE
+            tree = mount.open_tree(target, "", flags)
+            mount.mount_setattr(tree, mount.AT_RECURSIVE, set_=mount.MOUNT_ATTR_RDONLY)
+            mount.move_mount(tree, target, "")
+            os.close(tree)
+        finally:
+            os.close(target)
+
+
+class MakeRootReadOnly(Operation):
+    """The root mount itself read-only; volumes and /dev below it stay as they are."""
+
+    group = "mounts"
+    step = "make the root read-only"
+    path = "/"
+    reason = "nothing outside volumes and tmpfs can be changed"
+
+    def __init__(self, root: int) -> None:
+        self.root = root
+
+    def describe(self) -> str:
+        return f'mount_setattr({self.root}, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY}})'
+
+    def shell(self) -> str:
+        return "mount -o remount,bind,ro /"
+
+    def execute(self) -> None:
+        mount.mount_setattr(self.root, 0, set_=mount.MOUNT_ATTR_RDONLY)

@@ -1,0 +1,270 @@
+"""Who the child is and what it becomes: ids, names, parameters, privileges, the program. The order is init.py's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from pycontainer.errors import HostError
+from pycontainer.kernel import capability, namespace, process, terminal
+from pycontainer.kernel.operation import Operation
+from pycontainer.kernel.root_path import describe_open, open_in_root
+
+
+class BecomeRoot(Operation):
+    """Uid and gid 0 of the new user namespace."""
+
+    group = "namespaces"
+    step = "become root of the user namespace"
+    reason = "until its maps were written, the process was nobody; root here has power over its own namespaces only"
+
+    def describe(self) -> str:
+        return "setgroups(0, NULL)\nsetresgid(0, 0, 0)\nsetresuid(0, 0, 0)"
+
+    def execute(self) -> None:
+        os.setgroups([])
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+
+
+class NewCgroupNamespace(Operation):
+    """A cgroup namespace whose root is the container's own cgroup."""
+
+    group = "namespaces"
+    step = "unshare the cgroup namespace"
+    reason = "/proc/self/cgroup says / instead of the host's path (cloned, it would be rooted at the parent's cgroup)"
+
+    def describe(self) -> str:
+        return "unshare(CLONE_NEWCGROUP)"
+
+    def shell(self) -> str:
+        return "unshare --cgroup …"
+
+    def execute(self) -> None:
+        namespace.unshare(namespace.CLONE_NEWCGROUP)
+
+
+class SetName(Operation):
+    """Host name or NIS domain name."""
+
+    group = "namespaces"
+
+    def __init__(self, call: str, name: str) -> None:
+        self.call = call
+        self.path = name
+        self.step = f"set {call.removeprefix('set')}"
+        self.reason = "its own name, in its own UTS namespace"
+
+    def describe(self) -> str:
+        return f'{self.call}("{self.path}", {len(os.fsencode(self.path))})'
+
+    def shell(self) -> str:
+        return f"{self.call.removeprefix('set')} {self.path}"
+
+    def execute(self) -> None:
+        (process.sethostname if self.call == "sethostname" else process.setdomainname)(self.path)
+
+
+class SetSysctl(Operation):
+    """A kernel parameter of one of the container's namespaces: sysctl(8)."""
+
+    group = "namespaces"
+    step = "set sysctl"
+    reason = "a kernel parameter of the container's namespaces, not of the host"
+    hint = "only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* belong to a container's namespaces"
+
+    def __init__(self, root: int, name: str, value: str) -> None:
+        self.root = root
+        self.name = name
+        self.value = value
+        self.path = "/proc/sys/" + name.replace(".", "/")
+
+    def describe(self) -> str:
+        return f'{describe_open(self.path, "O_WRONLY")}\nwrite("{self.value}")'
+
+    def shell(self) -> str:
+        return f"sysctl -w {self.name}={self.value}"
+
+    def execute(self) -> None:
+        descriptor = open_in_root(self.root, self.path, os.O_WRONLY)
+        try:
+            os.write(descriptor, self.value.encode())
+        finally:
+            os.close(descriptor)
+
+
+class TakeTerminal(Operation):
+    """A session of its own with the terminal as its controlling one, on descriptors 0, 1 and 2."""
+
+    group = "exec"
+    step = "take the terminal"
+    reason = "Ctrl-C, Ctrl-Z and hang-ups of this terminal go to the container's processes"
+
+    def __init__(self, slave: int) -> None:
+        self.slave = slave
+
+    def describe(self) -> str:
+        return f"setsid()\nioctl({self.slave}, TIOCSCTTY, 0)"
+
+    def shell(self) -> str:
+        return "setsid --ctty …"
+
+    def execute(self) -> None:
+        os.setsid()
+        terminal.take_controlling_terminal(self.slave)
+
+
+class DropBounding(Operation):
+    """Capabilities that nothing in the container can ever regain, not even by a setuid program."""
+
+    group = "privileges"
+    step = "drop capabilities from the bounding set"
+    reason = "not even a setuid program in the container can get these back"
+
+    def __init__(self, bits: int) -> None:
+        last = capability.last_capability()
+        self.numbers = [number for number in range(last + 1) if not bits >> number & 1]
+
+    def describe(self) -> str:
+        names = [capability.NAMES[n] if n < len(capability.NAMES) else str(n) for n in self.numbers]
+        return "\n".join(f"prctl(PR_CAPBSET_DROP, {name})" for name in names) or "prctl(PR_CAPBSET_READ, …)"
+
+    def shell(self) -> str:
+        names = [capability.NAMES[n].lower() for n in self.numbers if n < len(capability.NAMES)]
+        return f"capsh --drop={','.join(names)} -- …"
+
+    def execute(self) -> None:
+        for number in self.numbers:
+            capability.drop_bounding(number)
+
+
+class SetUser(Operation):
+    """The user and groups that the program runs as."""
+
+    group = "privileges"
+    step = "set user"
+
+    def __init__(self, uid: int, gid: int, groups: list[int]) -> None:
+        self.uid = uid
+        self.gid = gid
+        self.groups = groups
+        self.path = f"{uid}:{gid}"
+        self.reason = "the program's own user, as the image or --user says"
+        self.hint = "is this id inside the container's range of 65,536 ids?"
+
+    def describe(self) -> str:
+        groups = ", ".join(str(group) for group in self.groups)
+        return (
+            f"setgroups({len(self.groups)}, [{groups}])\n"
+            f"setresgid({self.gid}, {self.gid}, {self.gid})\nsetresuid({self.uid}, {self.uid}, {self.uid})"
+        )
+
+    def shell(self) -> str:
+        return f"setpriv --reuid={self.uid} --regid={self.gid} --groups={','.join(map(str, self.groups))} …"
+
+    def execute(self) -> None:
+        # because leaving uid 0 would empty the permitted set, out of which SetCapabilities takes
+        capability.keep_capabilities(True)
+        os.setgroups(self.groups)
+        os.setresgid(self.gid, self.gid, self.gid)
+        os.setresuid(self.uid, self.uid, self.uid)
+        capability.keep_capabilities(False)
+
+
+class SetCapabilities(Operation):
+    """Effective, permitted, inheritable and ambient sets."""
+
+    group = "privileges"
+    step = "set capabilities"
+    reason = "root's power cut into pieces, and only these kept"
+
+    def __init__(self, sets: dict[str, int]) -> None:
+        self.sets = sets
+
+    def describe(self) -> str:
+        s = self.sets
+        return (
+            f"capset({{version=_LINUX_CAPABILITY_VERSION_3, pid=0}}, {{effective={s['effective']:#x}, "
+            f"permitted={s['permitted']:#x}, inheritable={s['inheritable']:#x}}})"
+        )
+
+    def shell(self) -> str:
+        names = [name.lower() for name in capability.NAMES if self.sets["permitted"] >> capability.NUMBERS[name] & 1]
+        return f"capsh --caps='{','.join(names)}=ep' -- …"
+
+    def execute(self) -> None:
+        capability.capset(self.sets["effective"], self.sets["permitted"], self.sets["inheritable"])
+        capability.set_ambient(self.sets["ambient"])
+
+
+class SetNoNewPrivileges(Operation):
+    """no_new_privs."""
+
+    group = "privileges"
+    step = "set no_new_privs"
+    reason = "setuid programs and file capabilities grant nothing"
+
+    def describe(self) -> str:
+        return "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)"
+
+    def shell(self) -> str:
+        return "setpriv --no-new-privs …"
+
+    def execute(self) -> None:
+        capability.set_no_new_privileges()
+
+
+class ChangeDirectory(Operation):
+    """The working directory of the program."""
+
+    group = "exec"
+    step = "change to the working directory"
+    reason = "where the program starts"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        return f'chdir("{self.path}")'
+
+    def shell(self) -> str:
+        return f"cd {self.path}"
+
+    def execute(self) -> None:
+        os.chdir(self.path)
+        # because a magic link could lead out through a descriptor that is still open here (CVE-2024-21626)
+        if not os.getcwd().startswith("/"):
+            raise HostError("change to the working directory", self.path, "it lies outside the root file system")
+
+
+class Execute(Operation):
+    """execve(2)."""
+
+    group = "exec"
+    step = "execute"
+    reason = "this process becomes the container's program; descriptors 0, 1 and 2 are all that it keeps"
+
+    def __init__(self, program: str, args: list[str], env: list[str], stdio: tuple[int, int, int]) -> None:
+        self.path = program
+        self.args = args
+        self.env = {key: value for key, _, value in (entry.partition("=") for entry in env)}
+        self.stdio = stdio
+
+    def describe(self) -> str:
+        args = ", ".join(f'"{arg}"' for arg in self.args)
+        return (
+            f"close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)\n"
+            f'execve("{self.path}", [{args}], {{{len(self.env)} variables}})'
+        )
+
+    def shell(self) -> str:
+        return f"exec {' '.join(self.args)}"
+
+    def execute(self) -> None:
+        for number, descriptor in enumerate(self.stdio):
+            if descriptor == number:
+                fcntl.fcntl(descriptor, fcntl.F_SETFD, 0)
+            else:
+                os.dup2(descriptor, number, inheritable=True)
+        process.close_range_cloexec(3)
+        os.execve(self.path, self.args, self.env)

@@ -1,0 +1,252 @@
+"""What the parent does for a container: cgroup, mount trees, the clone, id maps, limits. The child's part: setup.py."""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.kernel import cgroup, mount, namespace, process
+from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.operation import Operation
+from pycontainer.runtime.mounts import Options
+
+
+class MakeCgroup(Operation):
+    """The container's cgroup directory; returns the controllers that it has."""
+
+    group = "cgroup"
+    step = "make cgroup"
+    reason = "one directory per container: it is counted, limited and killed as a whole"
+
+    def __init__(self, hierarchy: cgroup.Hierarchy, name: str) -> None:
+        self.hierarchy = hierarchy
+        self.name = name
+        self.path = hierarchy.mountpoint + name
+
+    def describe(self) -> str:
+        return f'mkdir("{self.path}", 0755)'
+
+    def shell(self) -> str:
+        return f"mkdir -p {self.path}"
+
+    def execute(self) -> list[str]:
+        return cgroup.make(self.hierarchy, self.name)
+
+
+class WriteFile(Operation):
+    """One value into one file of cgroupfs or procfs."""
+
+    def __init__(self, group: str, step: str, path: str, value: str, reason: str, hint: str = "") -> None:
+        self.group = group
+        self.step = step
+        self.path = path
+        self.value = value
+        self.reason = reason
+        self.hint = hint
+
+    def describe(self) -> str:
+        return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite("{self.value}")'
+
+    def shell(self) -> str:
+        return f"echo '{self.value}' > {self.path}"
+
+    def execute(self) -> None:
+        cgroup.write(self.path, self.value)
+
+
+class CloneTree(Operation):
+    """A detached copy of a mount or directory, for the child to attach; returns its descriptor.
+
+    The parent does it, because the child's user namespace may not reach the path, and because a descriptor cannot be
+    exchanged under us as a path can.
+    """
+
+    group = "mounts"
+
+    def __init__(self, source: str, options: Options, what: str, uids: list[IdMap], gids: list[IdMap]) -> None:
+        self.path = source
+        self.options = options
+        self.step = f"open {what}"
+        self.reason = f"{what}, opened here because the container's ids may not reach it by path"
+        self.uids = uids
+        self.gids = gids
+        self.hint = "this file system has no ID-mapped mounts; use --userns=host" if uids else ""
+
+    def _flags(self) -> int:
+        recursive = mount.AT_RECURSIVE if self.options.recursive else 0
+        return mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | recursive
+
+    def describe(self) -> str:
+        lines = [f'open_tree(AT_FDCWD, "{self.path}", {mount.open_tree_flags(self._flags())})']
+        for flags, set_, clear in self._attributes():
+            at = "AT_EMPTY_PATH|AT_RECURSIVE" if flags else "AT_EMPTY_PATH"
+            parts = []
+            if set_:
+                parts.append(f"attr_set={mount.attribute_flags(set_)}")
+            if clear:
+                parts.append(f"attr_clr={mount.attribute_flags(clear)}")
+            lines.append(f'mount_setattr(TREE, "", {at}, {{{", ".join(parts)}}})')
+        return "\n".join(lines)
+
+    def shell(self) -> str:
+        options = ["rbind" if self.options.recursive else "bind"]
+        if self.uids:
+            options.append("X-mount.idmap=" + " ".join(f"b:{e.inside}:{e.outside}:{e.size}" for e in self.uids))
+        if self.options.set & mount.MOUNT_ATTR_RDONLY:
+            options.append("ro")
+        return f"mount -o {','.join(options)} {self.path} …"
+
+    def _attributes(self) -> list[tuple[int, int, int]]:
+        found = []
+        if self.uids:
+            found.append((mount.AT_RECURSIVE if self.options.recursive else 0, mount.MOUNT_ATTR_IDMAP, 0))
+        if self.options.set or self.options.clear:
+            found.append((0, self.options.set, self.options.clear))
+        if self.options.recursive_set or self.options.recursive_clear:
+            found.append((mount.AT_RECURSIVE, self.options.recursive_set, self.options.recursive_clear))
+        return found
+
+    def execute(self) -> int:
+        tree = mount.open_tree(mount.AT_FDCWD, self.path, self._flags())
+        try:
+            for flags, set_, clear in self._attributes():
+                userns = namespace.new_user_namespace(self.uids, self.gids) if set_ == mount.MOUNT_ATTR_IDMAP else 0
+                try:
+                    mount.mount_setattr(tree, flags, set_, clear, userns=userns)
+                finally:
+                    if userns:
+                        os.close(userns)
+        except BaseException:
+            os.close(tree)
+            raise
+        return tree
+
+
+def namespace_file(kind: int) -> str:
+    """The name of a namespace type under /proc/PID/ns: namespaces(7)."""
+    name = next(name for name, flag in namespace.TYPES.items() if flag == kind)
+    return namespace.FILES.get(name, name)
+
+
+class JoinNamespace(Operation):
+    """Enter a namespace that exists, so that the child is born in it; the parent goes back afterwards."""
+
+    group = "namespaces"
+    step = "join namespace"
+
+    def __init__(self, kind: int, path: str) -> None:
+        self.kind = kind
+        self.path = path
+        self.reason = "shared with whoever is in this namespace already"
+
+    def describe(self) -> str:
+        return f'openat(AT_FDCWD, "{self.path}", O_RDONLY|O_CLOEXEC)\nsetns(NS, {process.clone_flags(self.kind)})'
+
+    def shell(self) -> str:
+        return f"nsenter --{process.clone_flags(self.kind).removeprefix('CLONE_NEW').lower()}={self.path} …"
+
+    def execute(self) -> None:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            namespace.setns(descriptor, self.kind)
+        finally:
+            os.close(descriptor)
+
+
+class Clone(Operation):
+    """The birth of the container: (pid, pidfd) in the parent, (0, -1) in the child."""
+
+    group = "namespaces"
+    step = "clone the container's first process"
+    hint = "is the kernel older than 5.7, or are user namespaces switched off (sysctl user.max_user_namespaces)?"
+
+    def __init__(self, flags: int, cgroup_path: str) -> None:
+        self.flags = flags
+        self.cgroup_path = cgroup_path
+        self.reason = "a process whose own processes, network, names, mounts and ids begin here"
+        if cgroup_path:
+            self.reason += ", born inside its cgroup so that nothing of it is ever uncounted"
+
+    def describe(self) -> str:
+        flags = self.flags | process.CLONE_PIDFD | (process.CLONE_INTO_CGROUP if self.cgroup_path else 0)
+        cgroup_field = f", cgroup=FD<{self.cgroup_path}>" if self.cgroup_path else ""
+        return f"clone3({{flags={process.clone_flags(flags)}, exit_signal=SIGCHLD{cgroup_field}}})"
+
+    def shell(self) -> str:
+        names = {
+            namespace.CLONE_NEWUSER: "--user",
+            namespace.CLONE_NEWPID: "--pid --fork",
+            namespace.CLONE_NEWNS: "--mount",
+            namespace.CLONE_NEWNET: "--net",
+            namespace.CLONE_NEWUTS: "--uts",
+            namespace.CLONE_NEWIPC: "--ipc",
+        }
+        return "unshare " + " ".join(option for flag, option in names.items() if self.flags & flag) + " …"
+
+    def execute(self) -> tuple[int, int]:
+        if not self.cgroup_path:
+            return process.clone3(self.flags)
+        descriptor = os.open(self.cgroup_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return process.clone3(self.flags, descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class WriteIdMaps(Operation):
+    """uid_map and gid_map of the child's user namespace."""
+
+    group = "namespaces"
+    step = "write id maps"
+    reason = "root in the container is an ordinary, otherwise unused id on the host"
+
+    def __init__(self, pid: int, uids: list[IdMap], gids: list[IdMap]) -> None:
+        self.pid = pid
+        self.uids = uids
+        self.gids = gids
+        self.path = f"/proc/{pid}/uid_map"
+
+    def describe(self) -> str:
+        lines = []
+        for name, extents in (("uid_map", self.uids), ("gid_map", self.gids)):
+            lines.append(f'openat(AT_FDCWD, "/proc/{self.pid}/{name}", O_WRONLY|O_CLOEXEC)')
+            lines.append('write("' + "".join(f"{extent}\\n" for extent in extents) + '")')
+        return "\n".join(lines)
+
+    def shell(self) -> str:
+        return f"echo '{self.uids[0]}' > /proc/{self.pid}/uid_map; echo '{self.gids[0]}' > /proc/{self.pid}/gid_map"
+
+    def execute(self) -> None:
+        namespace.write_id_maps(self.pid, self.uids, self.gids)
+
+
+class SetRlimit(Operation):
+    """A resource limit of the child, set from outside because raising one needs the host's CAP_SYS_RESOURCE."""
+
+    group = "privileges"
+    step = "set rlimit"
+    reason = "a limit for each process, on top of the cgroup's for all of them"
+
+    def __init__(self, pid: int, number: int, soft: int, hard: int) -> None:
+        import resource
+
+        self.pid = pid
+        self.number = number
+        self.soft = soft
+        self.hard = hard
+        names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
+        self.path = next((name for name in names if getattr(resource, name) == number), str(number))
+        self.hint = "raising a hard limit needs CAP_SYS_RESOURCE" if os.geteuid() == 0 else ""
+
+    def describe(self) -> str:
+        return f"prlimit64({self.pid}, {self.path}, {{rlim_cur={self.soft}, rlim_max={self.hard}}}, NULL)"
+
+    def shell(self) -> str:
+        return f"prlimit --pid {self.pid} --{self.path.removeprefix('RLIMIT_').lower()}={self.soft}:{self.hard}"
+
+    def execute(self) -> None:
+        import resource
+
+        try:
+            resource.prlimit(self.pid, self.number, (self.soft, self.hard))
+        except ValueError as error:  # "current limit exceeds maximum limit"
+            raise OSError(22, str(error)) from None

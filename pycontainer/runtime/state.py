@@ -1,0 +1,142 @@
+"""What the runtime remembers of a container: ROOT/ID/state.json and ROOT/ID/start.sock, gone with the machine.
+
+`start.sock` exists until the container is started: who removes its name is the one that starts it.
+The state that is shown follows runtime.md of the OCI runtime specification.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.errors import Conflict, NotFound, UsageError
+from pycontainer.kernel import process
+from pycontainer.runtime import json_text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Json = dict[str, object]
+
+
+def check_id(container_id: str) -> None:
+    """Raise UsageError for an id that could not be a directory's name."""
+    good = all(character.isalnum() or character in "-_.+" for character in container_id)
+    if not good or not container_id or container_id.startswith(".") or len(container_id) > 128:
+        raise UsageError("container id", repr(container_id), "letters, digits and -_.+ only, 1 to 128 of them")
+
+
+class State:
+    """One container of the runtime's.
+
+    pid, start_time   its first process; the start time tells it from a later process with the same number
+    cgroup            its cgroup directory, "" where it has none
+    """
+
+    __slots__ = ("annotations", "bundle", "cgroup", "container_id", "directory", "pid", "start_time")
+
+    def __init__(
+        self, directory: str, pid: int, start_time: int, bundle: str, cgroup: str, annotations: dict[str, str]
+    ) -> None:
+        self.directory = directory
+        self.container_id = os.path.basename(directory)
+        self.pid = pid
+        self.start_time = start_time
+        self.bundle = bundle
+        self.cgroup = cgroup
+        self.annotations = annotations
+
+    def is_alive(self) -> bool:
+        """Whether the first process still runs (a zombie does not)."""
+        try:
+            with open(f"/proc/{self.pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        return int(fields[19]) == self.start_time and fields[0] not in (b"Z", b"X")
+
+    def status(self) -> str:
+        """`created`, `running` or `stopped`."""
+        if not self.pid or not self.is_alive():
+            return "stopped"
+        return "created" if os.path.exists(f"{self.directory}/start.sock") else "running"
+
+    def to_json(self, version: str = "1.1.0") -> Json:
+        """The state as the specification has it."""
+        status = self.status()
+        return {
+            "ociVersion": version,
+            "id": self.container_id,
+            "status": status,
+            "pid": self.pid if status != "stopped" else 0,
+            "bundle": self.bundle,
+            "annotations": self.annotations,
+        }
+
+    def save(self) -> None:
+        """Write state.json atomically. Raises OSError."""
+        text = json_text.dumps(
+            {
+                "pid": self.pid,
+                "start_time": self.start_time,
+                "bundle": self.bundle,
+                "cgroup": self.cgroup,
+                "annotations": self.annotations,
+            }
+        )
+        path = f"{self.directory}/state.json"
+        with open(f"{path}.new", "w") as file:
+            file.write(text)
+        os.rename(f"{path}.new", path)
+
+
+def reserve(root: str, container_id: str) -> str:
+    """Make the container's directory, which takes its id; its path. Raises Conflict, OSError."""
+    check_id(container_id)
+    directory = os.path.join(root, container_id)
+    os.makedirs(root, mode=0o700, exist_ok=True)
+    try:
+        os.mkdir(directory, 0o700)
+    except FileExistsError:
+        raise Conflict("create container", container_id, "a container with this id exists") from None
+    return directory
+
+
+def load(root: str, container_id: str) -> State:
+    """Raises NotFound, and for a container that is half made a State without a process."""
+    check_id(container_id)
+    directory = os.path.join(root, container_id)
+    try:
+        with open(f"{directory}/state.json") as file:
+            data: Any = json_text.loads(file.read())
+    except FileNotFoundError:
+        if not os.path.isdir(directory):
+            raise NotFound("find container", container_id, "no such container") from None
+        data = {"pid": 0, "start_time": 0, "bundle": "", "cgroup": "", "annotations": {}}
+    return State(directory, data["pid"], data["start_time"], data["bundle"], data["cgroup"], data["annotations"])
+
+
+def list_ids(root: str) -> list[str]:
+    """Every container's id, sorted."""
+    try:
+        return sorted(name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name)))
+    except FileNotFoundError:
+        return []
+
+
+def forget(directory: str) -> None:
+    """Remove the container's directory. Raises OSError."""
+    for name in ("start.sock", "state.json.new", "state.json"):
+        try:
+            os.unlink(f"{directory}/{name}")
+        except FileNotFoundError:
+            pass
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        pass
+
+
+def of_process(directory: str, pid: int, bundle: str, cgroup: str, annotations: dict[str, str]) -> State:
+    """The State of a process that was just made. Raises OSError."""
+    return State(directory, pid, process.start_time(pid), bundle, cgroup, annotations)
