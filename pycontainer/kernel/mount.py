@@ -126,3 +126,8 @@ def mount_setattr(tree: int, flags: int, set_: int = 0, clear: int = 0, propagat
     """
     attributes = struct.pack("QQQQ", set_, clear, propagation, userns)
     syscall("mount_setattr", tree, b"", flags | AT_EMPTY_PATH, attributes, len(attributes))
+
+
+def set_propagation(tree: int, flags: int) -> None:
+    """Make `tree` MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, with MS_REC all below too. Raises OSError."""
+    mount_setattr(tree, AT_RECURSIVE if flags & MS_REC else 0, propagation=flags & ~MS_REC)

@@ -83,3 +83,16 @@ def send(pidfd: int, number: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def raise_on(numbers: tuple[int, ...], error: type[BaseException]) -> None:
+    """The first of these signals raises `error(number)` wherever the program is; later ones are ignored."""
+
+    def handle(number: int, frame: object) -> None:
+        for other in numbers:
+            _signal.signal(other, _ignore_in_python)
+        raise error(number)
+
+    for number in numbers:
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, handle)

@@ -179,7 +179,8 @@ def _run(root: str, options: dict[str, str], operands: list[str]) -> int:
 
 
 def _state(root: str, options: dict[str, str], operands: list[str]) -> int:
-    from pycontainer.runtime import json_text, state
+    from pycontainer import json_text
+    from pycontainer.runtime import state
 
     print(json_text.dumps(state.load(root, _one_id(operands)).to_json()))
     return 0
@@ -228,7 +229,7 @@ def _list(root: str, options: dict[str, str], operands: list[str]) -> int:
     if "quiet" in options:
         print("".join(f"{container.container_id}\n" for container in containers), end="")
     elif options.get("format") == "json":
-        from pycontainer.runtime import json_text
+        from pycontainer import json_text
 
         print(json_text.dumps([container.to_json() for container in containers]))
     else:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 
+from pycontainer import json_text
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.namespace import TYPES, IdMap
-from pycontainer.runtime import json_text
 
 Json = dict[str, object]
 

@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import os
 
+from pycontainer import json_text
 from pycontainer.errors import Conflict, NotFound, UsageError
 from pycontainer.kernel import process
-from pycontainer.runtime import json_text
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 Json = dict[str, object]
 
@@ -108,7 +104,7 @@ def load(root: str, container_id: str) -> State:
     directory = os.path.join(root, container_id)
     try:
         with open(f"{directory}/state.json") as file:
-            data: Any = json_text.loads(file.read())
+            data = json_text.loads(file.read())
     except FileNotFoundError:
         if not os.path.isdir(directory):
             raise NotFound("find container", container_id, "no such container") from None

@@ -119,8 +119,9 @@ class MountFileSystem(Operation):
             os.fchdir(directory)
             mount.mount(self.source, ".", self.fstype, self.options.flags, self.options.data or None)
             if self.options.propagation:
-                os.fchdir(open_in_root(self.root, self.path, os.O_PATH))
-                mount.mount(None, ".", None, self.options.propagation, None)
+                mounted = open_in_root(self.root, self.path, os.O_PATH)
+                mount.set_propagation(mounted, self.options.propagation)
+                os.close(mounted)
         finally:
             os.close(directory)
             os.chdir("/")
@@ -154,9 +155,7 @@ class AttachTree(Operation):
         try:
             mount.move_mount(self.tree, target, "")
             if self.options.propagation:
-                os.fchdir(self.tree)
-                mount.mount(None, ".", None, self.options.propagation, None)
-                os.chdir("/")
+                mount.set_propagation(self.tree, self.options.propagation)
         finally:
             os.close(target)
             os.close(self.tree)

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import _json
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 
 class _Context:
     strict = True
@@ -25,7 +29,7 @@ _scan = _json.make_scanner(_Context())  # type: ignore[arg-type]
 _SPACE = " \t\r\n"
 
 
-def loads(text: str) -> object:
+def loads(text: str) -> Any:
     """Parse a JSON document. Raises ValueError (with RecursionError for one that is nested too deeply)."""
     start = len(text) - len(text.lstrip(_SPACE))
     try:

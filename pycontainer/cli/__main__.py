@@ -1,0 +1,3 @@
+from pycontainer.cli.main import main
+
+main()

@@ -1,0 +1,110 @@
+"""`pycontainer`: the command line's entry. The quick way for `run`, click for everything else."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from pycontainer import __version__
+from pycontainer.errors import HostError, PycontainerError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    arguments = sys.argv[1:]
+    if arguments == ["--version"]:
+        print(f"pycontainer {__version__}")
+        status = 0
+    else:
+        status = guard(lambda: _dispatch(arguments))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        pass
+    # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
+    os._exit(status)
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["run"]:
+        from pycontainer.cli import options
+
+        parsed = options.parse(options.RUN, arguments[1:])
+        if parsed is not None and parsed[1]:
+            return run(*parsed)
+    from pycontainer.cli.app import app
+
+    result: Any = app.main(arguments, prog_name="pycontainer", standalone_mode=False)
+    return result if isinstance(result, int) else 0
+
+
+def run(values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer run`; the container's exit status. Raises PycontainerError, OSError."""
+    from pycontainer.engine.config import ContainerConfig
+
+    config = ContainerConfig(operands[0], operands[1:], values)
+    require_root()
+    from pycontainer.engine.run import run as run_container
+    from pycontainer.engine.settings import Settings
+
+    return run_container(Settings(), config)
+
+
+def require_root() -> None:
+    """Raise HostError for anybody else."""
+    if os.geteuid() != 0:
+        raise HostError("pycontainer", "", "must be root", f"sudo pycontainer {' '.join(sys.argv[1:])}")
+
+
+def guard(function: Callable[[], int]) -> int:
+    """Call `function`; what it raises is printed as one or two lines and becomes the exit status."""
+    try:
+        return function()
+    except PycontainerError as error:
+        _print_error(str(error))
+        return error.exit_status
+    except BrokenPipeError:
+        return 141
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _print_error(f"{where}{(error.strerror or str(error)).lower()}")
+        return 125
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        # Everything else is caught here and nowhere deeper: click's own errors, and ours that nobody foresaw.
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    kind = type(error)
+    if kind.__module__.startswith("click"):
+        import click
+
+        if isinstance(error, click.ClickException):
+            error.show()
+            return 125 if isinstance(error, click.UsageError) else error.exit_code
+        return 1
+    if kind.__module__ == "sqlite3":
+        _print_error(f"write the database: {error}".lower(), "is the disk full?")
+        return 125
+    if os.environ.get("PYCONTAINER_DEBUG"):
+        import traceback
+
+        traceback.print_exc()
+    hint = "this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
+    _print_error(f"{kind.__name__}: {error}", hint)
+    return 125
+
+
+def _print_error(message: str, hint: str = "") -> None:
+    text = f"{message}\nhint: {hint}" if hint else message
+    try:
+        sys.stderr.write(f"pycontainer: {text}\n")
+    except OSError:
+        pass

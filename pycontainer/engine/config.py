@@ -1,0 +1,297 @@
+"""What a user asks of one container: the command line's words, parsed once into values."""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.errors import UsageError
+from pycontainer.kernel import capability, signals
+from pycontainer.kernel.namespace import IdMap
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+Values = dict[str, "Any"]
+
+
+class Volume:
+    """A bind mount: a file or directory of the host's at a path of the container's."""
+
+    __slots__ = ("options", "source", "target")
+
+    def __init__(self, source: str, target: str, options: list[str]) -> None:
+        self.source = source
+        self.target = target
+        self.options = options
+
+
+class ContainerConfig:
+    """One container as it was asked for. Nothing changes it after it was made.
+
+    memory, swap   bytes; swap counts both together, -1 for no limit, None where it was not said
+    cpus           processors' worth of time, 1.5 for one and a half
+    ulimits        (RLIMIT_* name, soft, hard), -1 for no limit
+    """
+
+    def __init__(self, image: str, command: list[str], values: Values) -> None:
+        self.image = image
+        self.command = command
+        self.name = _name(values.get("name"))
+        self.remove = bool(values.get("rm"))
+        self.interactive = bool(values.get("interactive"))
+        self.tty = bool(values.get("tty"))
+        self.hostname = _hostname(values.get("hostname") or "")
+        self.environment = _environment(values.get("env_file") or [], values.get("env") or [])
+        self.workdir = values.get("workdir") or ""
+        if self.workdir and not self.workdir.startswith("/"):
+            raise UsageError("--workdir", self.workdir, "must be an absolute path")
+        self.user = values.get("user")
+        self.entrypoint: str | None = values.get("entrypoint")
+        self.read_only = bool(values.get("read_only"))
+        self.tmpfs = [_tmpfs(text) for text in values.get("tmpfs") or []]
+        self.volumes = [parse_volume(text) for text in values.get("volume") or []]
+        self.memory = _optional(parse_size, "--memory", values.get("memory"))
+        self.swap = _optional(parse_size, "--memory-swap", values.get("memory_swap"))
+        self.cpus = _optional(_cpus, "--cpus", values.get("cpus"))
+        self.cpuset_cpus = values.get("cpuset_cpus") or ""
+        self.pids_limit = _optional(_integer, "--pids-limit", values.get("pids_limit"))
+        self.ulimits = [_ulimit(text) for text in values.get("ulimit") or []]
+        self.privileged = bool(values.get("privileged"))
+        self.capabilities = _capabilities(values.get("cap_add") or [], values.get("cap_drop") or [], self.privileged)
+        self.no_new_privileges = _security(values.get("security_opt") or [])
+        self.user_namespace = _user_namespace(values.get("userns")) and not self.privileged
+        self.network = _network(values.get("network"))
+        self.dns = list(values.get("dns") or [])
+        self.add_host = list(values.get("add_host") or [])
+        self.init = bool(values.get("init"))
+        self.stop_signal = _signal(values.get("stop_signal"))
+        self.labels = dict(_pair(text) for text in values.get("label") or [])
+        self.cidfile = values.get("cidfile") or ""
+        self.explain = bool(values.get("explain"))
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        if self.memory is not None and self.memory < 6 << 20:
+            hint = "6m is the least in which a program can start"
+            raise UsageError("--memory", str(self.memory), "too little memory", hint)
+        if self.swap is not None and self.swap != -1:
+            if self.memory is None:
+                raise UsageError("--memory-swap", str(self.swap), "needs --memory as well", "-m 64m --memory-swap 128m")
+            if self.swap < self.memory:
+                hint = "it counts memory and swap together; the same value as --memory means no swap"
+                raise UsageError("--memory-swap", str(self.swap), "is less than --memory", hint)
+
+    def id_maps(self, id_base: int) -> list[IdMap]:
+        """The container's id map; empty where it has the host's ids."""
+        return [IdMap(0, id_base, 65536)] if id_base else []
+
+
+def _optional(parse: Any, flag: str, text: str | None) -> Any:
+    return None if text is None else parse(flag, text)
+
+
+def parse_size(flag: str, text: str) -> int:
+    """Bytes from "64m", "1.5g", "512k", "1048576" or "-1", as docker reads them: units of 1,024. Raises UsageError."""
+    number = text.strip().lower().removesuffix("b").removesuffix("i")
+    factor = 1
+    if number[-1:] in ("k", "m", "g", "t", "p"):
+        factor = 1024 ** ("kmgtp".index(number[-1]) + 1)
+        number = number[:-1]
+    try:
+        if number == "-1" and factor == 1:
+            return -1
+        if not number[:1].isdigit() or set(number) - set("0123456789."):
+            raise ValueError
+        return int(float(number) * factor)
+    except ValueError:
+        raise UsageError(flag, repr(text), "not a size", "write a number with k, m or g, such as 64m or 1.5g") from None
+
+
+def _cpus(flag: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    available = os.cpu_count() or 1
+    if not 0.01 <= value <= available:
+        hint = f"this machine has {available}: anything from 0.01 to {available}, such as 0.5"
+        raise UsageError(flag, repr(text), "not a number of processors", hint)
+    return value
+
+
+def _integer(flag: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise UsageError(flag, repr(text), "not a whole number", f"such as {flag} 100, or -1 for no limit") from None
+
+
+def _name(text: str | None) -> str:
+    if text is None:
+        return ""
+    good = text[:1].isalnum() and all(character.isalnum() or character in "_.-" for character in text)
+    if not good or not text.isascii() or not 2 <= len(text) <= 128:
+        hint = "2 to 128 letters, digits and _.- of which the first is a letter or digit"
+        raise UsageError("--name", repr(text), "not a container name", hint)
+    return text
+
+
+def _hostname(text: str) -> str:
+    if len(text) > 64 or any(character.isspace() or character == "/" for character in text):
+        raise UsageError("--hostname", repr(text), "not a host name", "at most 64 characters, no spaces")
+    return text
+
+
+def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, str]]:
+    """KEY=VALUE pairs in order; KEY alone takes the value that the caller has, or nothing."""
+    lines = []
+    for path in files:
+        try:
+            with open(path, encoding="utf-8-sig") as file:
+                content = file.read().splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            cause = (error.strerror or "").lower() if isinstance(error, OSError) else "not UTF-8 text"
+            raise UsageError("read --env-file", path, cause, "one KEY=VALUE a line; # begins a comment") from None
+        for number, line in enumerate(content, 1):
+            line = line.lstrip()
+            if not line or line.startswith("#"):
+                continue
+            key = line.partition("=")[0]
+            if not key or key != key.strip() or any(character.isspace() for character in key):
+                raise UsageError("read --env-file", f"{path}:{number}", f"not a variable name: {key!r}")
+            lines.append(line)
+    pairs = []
+    for text in [*lines, *assignments]:
+        key, equals, value = text.partition("=")
+        if not key:
+            raise UsageError("--env", repr(text), "names no variable", "-e KEY=VALUE")
+        if not equals:
+            if key not in os.environ:
+                continue
+            value = os.environ[key]
+        pairs.append((key, value))
+    return pairs
+
+
+def parse_volume(text: str) -> Volume:
+    """`SRC:DST[:OPTION[,OPTION…]]`. Raises UsageError."""
+    parts = text.split(":")
+    hint = "-v /host/path:/container/path or -v /host/path:/container/path:ro"
+    if len(parts) not in (2, 3) or not parts[0] or not parts[1]:
+        raise UsageError("--volume", repr(text), "not SRC:DST", hint)
+    source, target = parts[0], parts[1]
+    if not source.startswith(("/", ".")):
+        raise UsageError("--volume", repr(source), "named volumes are not supported yet, SRC must be a path", hint)
+    if not target.startswith("/") or os.path.normpath(target) == "/":
+        raise UsageError("--volume", repr(target), "DST must be an absolute path other than /", hint)
+    options = ["rbind", "rprivate"]
+    for option in parts[2].split(",") if len(parts) == 3 else []:
+        if option == "ro":
+            # Recursive, because a file system mounted below the source would stay writable otherwise.
+            options.append("rro")
+            options.append("ro")
+        elif option in ("rprivate", "private", "rslave", "slave", "rshared", "shared"):
+            options[1] = option
+        elif option not in ("rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", ""):
+            raise UsageError("--volume", repr(text), f"unknown option {option!r}", hint)
+    return Volume(os.path.abspath(source), os.path.normpath(target), options)
+
+
+def _tmpfs(text: str) -> tuple[str, list[str]]:
+    target, _, options = text.partition(":")
+    if not target.startswith("/") or os.path.normpath(target) == "/":
+        raise UsageError("--tmpfs", repr(text), "must be an absolute path other than /", "--tmpfs /tmp:size=64m")
+    given = [option for option in options.split(",") if option]
+    defaults = ["nosuid", "nodev"] + ([] if "exec" in given else ["noexec"])
+    return os.path.normpath(target), defaults + [option for option in given if option != "exec"]
+
+
+def _ulimit(text: str) -> tuple[str, int, int]:
+    name, _, limits = text.partition("=")
+    soft, _, hard = limits.partition(":")
+    hint = "--ulimit nofile=1024:2048, soft limit before the hard one, -1 for no limit"
+    try:
+        values = int(soft), int(hard or soft)
+    except ValueError:
+        raise UsageError("--ulimit", repr(text), "not NAME=SOFT[:HARD]", hint) from None
+    import resource
+
+    if not hasattr(resource, f"RLIMIT_{name.upper()}"):
+        raise UsageError("--ulimit", repr(name), "no such limit", "nofile, nproc, core, fsize, memlock, stack …")
+    if values[1] != -1 and (values[0] > values[1] or values[0] == -1):
+        raise UsageError("--ulimit", repr(text), "the soft limit is above the hard one", hint)
+    return f"RLIMIT_{name.upper()}", *values
+
+
+# What docker grants by default.
+DEFAULT_CAPABILITIES = """
+CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW
+CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT
+""".split()
+
+
+def _capabilities(add: list[str], drop: list[str], privileged: bool) -> list[str]:
+    """The names to keep: docker's defaults less `drop` plus `add`; ALL stands for every one."""
+    added, dropped = (
+        [_capability("--cap-add", name) for name in add],
+        [_capability("--cap-drop", name) for name in drop],
+    )
+    if privileged or "CAP_ALL" in added:
+        names = list(capability.NAMES)
+    else:
+        names = [] if "CAP_ALL" in dropped else list(DEFAULT_CAPABILITIES)
+    names = [name for name in names if name not in dropped]
+    return names + [name for name in added if name not in names and name != "CAP_ALL"]
+
+
+def _capability(flag: str, text: str) -> str:
+    name = text.upper()
+    name = name if name.startswith("CAP_") else f"CAP_{name}"
+    if name not in capability.NUMBERS and name != "CAP_ALL":
+        raise UsageError(
+            flag, repr(text), "no such capability", "capabilities(7) lists them: NET_ADMIN, SYS_TIME, ALL …"
+        )
+    return name
+
+
+def _security(options: list[str]) -> bool:
+    """Whether no_new_privs was asked for."""
+    no_new_privileges = False
+    for option in options:
+        name, _, value = option.replace(":", "=", 1).partition("=")
+        if name != "no-new-privileges" or value not in ("", "true", "false"):
+            raise UsageError("--security-opt", repr(option), "not supported", "--security-opt no-new-privileges")
+        no_new_privileges = value != "false"
+    return no_new_privileges
+
+
+def _user_namespace(text: str | None) -> bool:
+    if text not in (None, "", "host", "private", "auto"):
+        raise UsageError(
+            "--userns", repr(text), "must be host or private", "without it each container has ids of its own"
+        )
+    return text != "host"
+
+
+def _network(text: str | None) -> str:
+    name = {None: "bridge", "": "bridge", "default": "bridge"}.get(text, text or "")
+    if name not in ("bridge", "none", "host"):
+        raise UsageError("--network", repr(text), "no such network", "bridge, none or host")
+    return name
+
+
+def _signal(text: str | None) -> int | None:
+    if text is None:
+        return None
+    number = signals.parse(text)
+    if number is None:
+        raise UsageError("--stop-signal", repr(text), "no such signal", "a number or a name such as SIGTERM")
+    return number
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if not key:
+        raise UsageError("--label", repr(text), "names no label", "--label KEY=VALUE")
+    return key, value

@@ -1,0 +1,49 @@
+"""The database of long-lived metadata: images, containers, networks, leases.
+
+SQLite in WAL mode at ROOT/db.sqlite. Every module that keeps something there declares its own tables.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from pycontainer.errors import HostError
+
+# Raised whenever a module's SCHEMA changes, so that opening an up-to-date database costs one PRAGMA.
+_VERSION = 1
+
+
+def open_database(root: str) -> sqlite3.Connection:
+    """The database under `root`, made if need be, in autocommit mode. Raises HostError.
+
+    A transaction is written `with connection: connection.execute("BEGIN IMMEDIATE"); …`. WAL with synchronous=NORMAL:
+    a commit survives the death of the process at once, and a crash of the machine up to the last checkpoint.
+    """
+    path = os.path.join(root, "db.sqlite")
+    try:
+        # 0700, because layers hold setuid programs, and other users of the host have no business with them.
+        os.makedirs(root, mode=0o700, exist_ok=True)
+        connection = sqlite3.connect(path, timeout=30, isolation_level=None)
+        if connection.execute("PRAGMA user_version").fetchone()[0] != _VERSION:
+            _make_tables(connection)
+        connection.execute("PRAGMA synchronous=NORMAL")
+    except (OSError, sqlite3.Error) as error:
+        hint = "is the disk full, or are you not root?"
+        raise HostError("open the database", path, str(error).lower(), hint) from error
+    return connection
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    from pycontainer.engine import containers
+    from pycontainer.image import store
+    from pycontainer.network import lease
+
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise sqlite3.DatabaseError(f"written by a newer pycontainer (version {version}, this one knows {_VERSION})")
+    connection.execute("PRAGMA journal_mode=WAL")
+    for schema in (store.SCHEMA, lease.SCHEMA, containers.SCHEMA):
+        for statement in schema.split(";"):
+            connection.execute(statement)
+    connection.execute(f"PRAGMA user_version={_VERSION}")

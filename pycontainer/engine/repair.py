@@ -1,0 +1,76 @@
+"""What every command does first: return what a killed command left behind.
+
+A container that nobody owns any more (see containers.py) is ended and put away as its owner would have done it. Killed
+in the middle of this, the next command finds the rest: the lock file goes last.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+
+from pycontainer.engine import containers
+from pycontainer.engine.settings import Settings
+from pycontainer.image.store import Store
+from pycontainer.kernel import cgroup
+from pycontainer.kernel.tree import remove_tree
+from pycontainer.network import attach
+from pycontainer.runtime import launch, state
+
+KILLED = "the pycontainer process that ran it was killed"
+
+
+def repair(settings: Settings, connection: sqlite3.Connection) -> None:
+    """Put away every container without an owner, and what interrupted loads left in the image store. Raises OSError."""
+    rows = dict(connection.execute("SELECT id, status FROM containers"))
+    suspects = {container_id for container_id, status in rows.items() if status != "exited"}
+    suspects.update(containers.locked_ids(settings.state))
+    suspects.update(state.list_ids(settings.runtime_root))
+    suspects.update(container_id for container_id in _directories(settings) if container_id not in rows)
+    for container_id in suspects:
+        owner = containers.try_lock(settings.state, container_id)
+        if owner is not None:
+            try:
+                put_away_dead(settings, connection, container_id)
+            finally:
+                containers.unlock(settings.state, container_id, owner)
+    Store(settings.root, connection).clear_leftovers()
+
+
+def _directories(settings: Settings) -> list[str]:
+    try:
+        return os.listdir(f"{settings.root}/containers")
+    except FileNotFoundError:
+        return []
+
+
+def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
+    """End what is left of a container whose lock the caller holds, and record it. Raises OSError."""
+    end_processes(settings, container_id)
+    # Read again under the lock: its owner may have put it away since the caller looked.
+    row = connection.execute("SELECT auto_remove, status FROM containers WHERE id=?", (container_id,)).fetchone()
+    if row is not None and not row[0] and row[1] != "exited":
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            containers.set_exited(connection, container_id, 137, KILLED)
+            attach.detach(connection, container_id)
+    elif row is None or row[0]:
+        remove(settings, connection, container_id)
+
+
+def end_processes(settings: Settings, container_id: str) -> None:
+    """Kill what still runs of the container, and remove its cgroup and the runtime's state. Raises OSError."""
+    hierarchy = cgroup.find_hierarchy()
+    if hierarchy is not None:
+        launch.remove_cgroup(f"{hierarchy.mountpoint}/pycontainer/{container_id}")
+    if container_id in state.list_ids(settings.runtime_root):
+        launch.delete(state.load(settings.runtime_root, container_id), force=True)
+
+
+def remove(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
+    """Forget a container that does not run, and free its directory. Raises OSError."""
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        containers.delete(connection, container_id)
+        attach.detach(connection, container_id)
+    remove_tree(settings.container_directory(container_id))

@@ -1,0 +1,25 @@
+"""Where this installation keeps its things. The environment variables are for tests and second installations."""
+
+from __future__ import annotations
+
+import os
+
+
+class Settings:
+    """root: persistent state; state: what dies with the machine; bridge: name of the default network's interface."""
+
+    __slots__ = ("bridge", "root", "state")
+
+    def __init__(self) -> None:
+        self.root = os.environ.get("PYCONTAINER_ROOT") or "/var/lib/pycontainer"
+        self.state = os.environ.get("PYCONTAINER_STATE") or "/run/pycontainer"
+        self.bridge = os.environ.get("PYCONTAINER_BRIDGE") or "pyc0"
+
+    @property
+    def runtime_root(self) -> str:
+        """Where the OCI runtime keeps its state."""
+        return f"{self.state}/runtime"
+
+    def container_directory(self, container_id: str) -> str:
+        """The bundle of a container: config.json, upper, work, rootfs and the files that are bound into it."""
+        return f"{self.root}/containers/{container_id}"

@@ -1,0 +1,198 @@
+"""A container's root file system: its image's layers below, a directory of its own above, joined by overlayfs.
+
+With a user namespace the layers are ID-mapped mounts: on disk they keep the image's ids, through the mount the same ids
+are the container's. The upper directory is not mapped: it belongs to the container's range on disk, so that nothing in
+it is ever owned by the host's root. See mount_setattr(2), and filesystems/overlayfs.rst in the kernel's documentation.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.kernel import mount, namespace
+from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.operation import Journal, Operation
+from pycontainer.kernel.undo import Undo
+
+
+class NewUserNamespace(Operation):
+    """A user namespace for the mounts alone; returns its descriptor."""
+
+    group = "image"
+    step = "make the user namespace of the layers"
+    reason = "ID-mapped mounts take their map from a user namespace"
+    hint = "are user namespaces switched off (sysctl user.max_user_namespaces)? --userns=host does without"
+
+    def __init__(self, maps: list[IdMap]) -> None:
+        self.maps = maps
+
+    def describe(self) -> str:
+        text = "".join(f"{extent}\\n" for extent in self.maps)
+        return f'unshare(CLONE_NEWUSER)\nwrite("{text}")\nwrite("{text}")'
+
+    def shell(self) -> str:
+        return "unshare --user sleep infinity & echo '…' > /proc/$!/uid_map"
+
+    def execute(self) -> int:
+        return namespace.new_user_namespace(self.maps, self.maps)
+
+
+class PrivateMounts(Operation):
+    """A mount namespace for this command: what it mounts, nobody else sees, and it is gone with the last process."""
+
+    group = "image"
+    step = "unshare the mount namespace"
+    reason = "no mount ever appears on the host, so none can be left behind"
+
+    def describe(self) -> str:
+        return 'unshare(CLONE_NEWNS)\nmount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)'
+
+    def shell(self) -> str:
+        return "unshare --mount --propagation slave"
+
+    def execute(self) -> None:
+        namespace.unshare(namespace.CLONE_NEWNS)
+        mount.mount(None, "/", None, mount.MS_SLAVE | mount.MS_REC, None)
+
+
+class MountScratch(Operation):
+    """A tmpfs for the mount points of the mapped layers."""
+
+    group = "image"
+    step = "mount the layers' mount points"
+    reason = "each mapped layer needs a place to be mounted at; Linux 6.1 takes no detached ones as layers"
+
+    def __init__(self, path: str, count: int) -> None:
+        self.path = path
+        self.count = count
+
+    def describe(self) -> str:
+        return f'mount("tmpfs", "{self.path}", "tmpfs", MS_NOSUID|MS_NODEV|MS_NOEXEC, "mode=0700")'
+
+    def shell(self) -> str:
+        return f"mount -t tmpfs -o nosuid,nodev,noexec,mode=0700 tmpfs {self.path}"
+
+    def execute(self) -> None:
+        flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
+        mount.mount("tmpfs", self.path, "tmpfs", flags, "mode=0700")
+        for position in range(self.count):
+            os.mkdir(f"{self.path}/{position}")
+
+
+class MapLayer(Operation):
+    """One layer as an ID-mapped, read-only mount."""
+
+    group = "image"
+    step = "map the ids of a layer"
+    reason = "the layer's ids become the container's, without touching or copying a file"
+    hint = "this file system has no ID-mapped mounts; use --userns=host"
+
+    def __init__(self, layer: str, userns: int, target: str) -> None:
+        self.path = layer
+        self.userns = userns
+        self.target = target
+
+    def describe(self) -> str:
+        return (
+            f'open_tree(AT_FDCWD, "{self.path}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
+            f'mount_setattr(TREE, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP, '
+            f"userns_fd={self.userns}}})\n"
+            f'move_mount(TREE, "", AT_FDCWD, "{self.target}", MOVE_MOUNT_F_EMPTY_PATH)'
+        )
+
+    def shell(self) -> str:
+        return f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {self.path} {self.target}"
+
+    def execute(self) -> None:
+        tree = mount.open_tree(mount.AT_FDCWD, self.path, mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC)
+        try:
+            attributes = mount.MOUNT_ATTR_RDONLY | mount.MOUNT_ATTR_IDMAP
+            mount.mount_setattr(tree, 0, attributes, userns=self.userns)
+            mount.move_mount(tree, mount.AT_FDCWD, self.target)
+        finally:
+            os.close(tree)
+
+
+class MountOverlay(Operation):
+    """The layers and the upper directory as one file system."""
+
+    group = "image"
+    step = "mount the overlay"
+    reason = "reads fall through to the layers; the first write to a file copies it up"
+
+    def __init__(self, lowers: list[str], upper: str, work: str, target: str) -> None:
+        self.lowers = lowers
+        self.upper = upper
+        self.work = work
+        self.path = target
+
+    def describe(self) -> str:
+        count = len(self.lowers)
+        return (
+            f'openat(AT_FDCWD, "{self.lowers[0]}", O_PATH|O_DIRECTORY|O_CLOEXEC), … {count} layers, upper and work\n'
+            f'chdir("/proc/self/fd")\n'
+            f'mount("overlay", "{self.path}", "overlay", MS_NODEV, "lowerdir=FD:…,upperdir=FD,workdir=FD")'
+        )
+
+    def shell(self) -> str:
+        options = f"nodev,lowerdir={':'.join(self.lowers)},upperdir={self.upper},workdir={self.work}"
+        return f"mount -t overlay -o {options} overlay {self.path}"
+
+    def execute(self) -> None:
+        # Named by descriptor, because mount(2) has room for 4,095 bytes of options: 127 layers fit.
+        with Undo() as undo:
+            descriptors = []
+            for path in [*self.lowers, self.upper, self.work]:
+                descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                undo.push(os.close, descriptor)
+                descriptors.append(str(descriptor))
+            lowers = ":".join(descriptors[:-2])
+            home = os.open(".", os.O_PATH | os.O_CLOEXEC)
+            undo.push(os.close, home)
+            undo.push(os.fchdir, home)
+            os.chdir("/proc/self/fd")
+            # nodev, because a layer may hold a node of any device with any mode.
+            options = f"lowerdir={lowers},upperdir={descriptors[-2]},workdir={descriptors[-1]}"
+            mount.mount("overlay", self.path, "overlay", mount.MS_NODEV, options)
+
+
+def make_directories(directory: str, id_base: int) -> None:
+    """The directories of one container: upper and work, owned by its root, and the mount point. Raises OSError."""
+    os.makedirs(directory, 0o700)
+    for name in ("upper", "work", "rootfs"):
+        os.mkdir(f"{directory}/{name}", 0o755)
+    if id_base:
+        for name in ("upper", "work"):
+            os.chown(f"{directory}/{name}", id_base, id_base)
+
+
+def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[IdMap]) -> str:
+    """Mount the root file system in a mount namespace of this process; its path.
+
+    layers     absolute directories, base first
+    directory  what make_directories made
+    maps       the container's id map; empty for the host's ids
+
+    Raises StepFailed. What was mounted goes with the process.
+    """
+    target = f"{directory}/rootfs"
+    lowers = layers[::-1]
+    journal.perform(PrivateMounts())
+    if maps:
+        userns = journal.perform(NewUserNamespace(maps))
+        try:
+            # The overlay is mounted over the scratch file system, and keeps its own reference to each layer.
+            journal.perform(MountScratch(target, len(lowers)))
+            for position, layer in enumerate(lowers):
+                journal.perform(MapLayer(layer, userns, f"{target}/{position}"))
+        finally:
+            os.close(userns)
+        lowers = [f"{target}/{position}" for position in range(len(lowers))]
+    journal.perform(MountOverlay(lowers, f"{directory}/upper", f"{directory}/work", target))
+    return target
+
+
+def unmount_root(directory: str, mapped: bool) -> None:
+    """Take down what mount_root mounted, so that the directory can be removed. Raises OSError."""
+    for _ in range(2 if mapped else 1):
+        mount.umount2(f"{directory}/rootfs", mount.MNT_DETACH)
