@@ -61,10 +61,10 @@ class HostError(PycontainerError):
 
 
 class StepFailed(PycontainerError):
-    """The kernel refused one step. `errno` is the error number; see errno(3)."""
+    """The kernel refused one step. `errno` is the error number, see errno(3); `cause` its text where none is given."""
 
-    def __init__(self, step: str, path: str, errno: int, hint: str = "") -> None:
-        super().__init__(step, path, os.strerror(errno).lower() if errno else "failed", hint)
+    def __init__(self, step: str, path: str, errno: int, hint: str = "", cause: str = "") -> None:
+        super().__init__(step, path, cause or os.strerror(errno).lower(), hint)
         self.errno = errno
 
 

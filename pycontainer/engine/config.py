@@ -58,9 +58,14 @@ class ContainerConfig:
         self.pids_limit = _optional(_integer, "--pids-limit", values.get("pids_limit"))
         self.ulimits = [_ulimit(text) for text in values.get("ulimit") or []]
         self.privileged = bool(values.get("privileged"))
-        self.capabilities = _capabilities(values.get("cap_add") or [], values.get("cap_drop") or [], self.privileged)
-        self.no_new_privileges = _security(values.get("security_opt") or [])
         self.user_namespace = _user_namespace(values.get("userns")) and not self.privileged
+        self.capabilities = _capabilities(
+            values.get("cap_add") or [],
+            values.get("cap_drop") or [],
+            privileged=self.privileged,
+            in_user_namespace=self.user_namespace,
+        )
+        self.no_new_privileges = _security(values.get("security_opt") or [])
         self.network = _network(values.get("network"))
         self.dns = list(values.get("dns") or [])
         self.add_host = list(values.get("add_host") or [])
@@ -231,14 +236,14 @@ CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT
 """.split()
 
 
-def _capabilities(add: list[str], drop: list[str], privileged: bool) -> list[str]:
+def _capabilities(add: list[str], drop: list[str], *, privileged: bool, in_user_namespace: bool) -> list[str]:
     """The names to keep: docker's defaults less `drop` plus `add`; ALL stands for every one."""
     added, dropped = (
         [_capability("--cap-add", name) for name in add],
         [_capability("--cap-drop", name) for name in drop],
     )
     if privileged or "CAP_ALL" in added:
-        names = list(capability.NAMES)
+        names = capability.available(in_user_namespace)
     else:
         names = [] if "CAP_ALL" in dropped else list(DEFAULT_CAPABILITIES)
     names = [name for name in names if name not in dropped]

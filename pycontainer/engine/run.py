@@ -72,7 +72,7 @@ def _run_image(
             spec = _write_bundle(connection, config, image_config, container, address, directory, root)
             monitor = Monitor(spec, container_id, settings.runtime_root, journal, interactive=config.interactive)
             undo.push(monitor.delete)
-            _create_and_connect(monitor, network, config, container_id, address, journal)
+            _create_and_connect(monitor, network, container_id, address, journal)
             containers.set_running(connection, container_id)
             status = monitor.run()
         except PycontainerError as error:
@@ -219,20 +219,16 @@ def _read(path: str) -> str:
 def _create_and_connect(
     monitor: Monitor,
     network: attach.Network | None,
-    config: ContainerConfig,
     container_id: str,
     address: str,
     journal: Journal,
 ) -> None:
     """Make the container and wire its network while it waits for its start. Raises PycontainerError."""
     created = monitor.create()
-    if config.network == "host":
+    if network is None:
         return
     namespace = os.open(f"/proc/{created.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if network is None:
-            attach.configure_loopback(journal, namespace)
-        else:
-            attach.attach(journal, network, container_id, namespace, address)
+        attach.attach(journal, network, container_id, namespace, address)
     finally:
         os.close(namespace)

@@ -45,6 +45,16 @@ def own_masks() -> dict[str, int]:
         return {line[:6]: int(line[8:], 16) for line in file if line.startswith("Cap")}
 
 
+def available(in_user_namespace: bool) -> list[str]:
+    """The names of all that can be granted: what the kernel knows, and without a new user namespace only what we have.
+
+    Raises OSError.
+    """
+    known = (1 << last_capability() + 1) - 1
+    bits = known if in_user_namespace else known & own_masks()["CapBnd"]
+    return [name for number, name in enumerate(NAMES) if bits >> number & 1]
+
+
 def drop_bounding(number: int) -> None:
     """PR_CAPBSET_DROP. Raises OSError."""
     prctl.capbset_drop(number)

@@ -60,9 +60,9 @@ class Journal:
         try:
             return operation.execute()
         except OSError as error:
-            raise StepFailed(
-                operation.step, operation.path or str(error.filename or ""), error.errno or 0, operation.hint
-            ) from error
+            path = operation.path or str(error.filename or "")
+            cause = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
+            raise StepFailed(operation.step, path, error.errno or 0, operation.hint, cause.lower()) from error
 
     def _explain(self, operation: Operation, out: int) -> None:
         lines = []

@@ -13,7 +13,7 @@ import os
 from pycontainer.errors import CommandNotExecutable, CommandNotFound, StepFailed
 from pycontainer.kernel import capability, mount, process, signals
 from pycontainer.kernel.descriptors import accept, send_descriptor
-from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWUSER
+from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.root_path import read_in_root
 from pycontainer.runtime import sync
@@ -111,6 +111,9 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     if CLONE_NEWCGROUP in namespaces:
         # because a cgroup namespace is rooted where its maker is, this process is in its cgroup already
         perform(identity.NewCgroupNamespace())
+    if spec.namespaces.get(CLONE_NEWNET) == "":
+        # because a new network namespace has a loopback that is down, and nobody else may be going to wire it
+        perform(identity.RaiseLoopback())
     if spec.hostname:
         perform(identity.SetName("sethostname", spec.hostname))
     if spec.domainname:
@@ -155,6 +158,8 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         perform(filesystem.MakeReadOnly(root, path, "may be read, not written: it is the host's"))
     for path in spec.masked_paths:
         perform(filesystem.MaskPath(root, null, path))
+    # because docker and runc make a working directory that the image lacks, and a read-only root would not allow it
+    perform(filesystem.MakeDirectory(root, spec.process.cwd))
     if spec.root_readonly:
         # because the mount points above had to be made in it first
         perform(filesystem.MakeRootReadOnly(root))

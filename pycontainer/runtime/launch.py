@@ -170,6 +170,8 @@ def _make_cgroup(spec: Spec, container_id: str, journal: Journal, undo: Undo) ->
             cause = f"the {limit.controller} controller could not be enabled for {path}"
             hint = "a parent cgroup has processes of its own; move them into a child cgroup first"
             raise HostError("set limit", limit.field, cause, hint)
+        if limit.file == "memory.swap.max" and _has_no_swap(path):
+            continue
         reason = f"{limit.field.removeprefix('linux.resources.')} of the container as a whole"
         journal.perform(parent.WriteFile("cgroup", "set limit", f"{path}/{limit.file}", limit.value, reason))
     rules = spec.resources.get("devices")
@@ -181,6 +183,17 @@ def _make_cgroup(spec: Spec, container_id: str, journal: Journal, undo: Undo) ->
         ]
         journal.perform(device_filter.AttachDeviceFilter(path, rules + device_filter.ALWAYS + granted))
     return path
+
+
+def _has_no_swap(path: str) -> bool:
+    """Whether the limit holds by itself: a kernel without swap accounting, on a machine without swap."""
+    if os.path.exists(f"{path}/memory.swap.max"):
+        return False
+    try:
+        with open("/proc/swaps") as file:
+            return len(file.readlines()) <= 1
+    except FileNotFoundError:
+        return True
 
 
 def _listen(directory: str) -> _socket.socket:

@@ -38,7 +38,7 @@ _KINDS: dict[str, type[errors.PycontainerError]] = {
 def pack_failure(error: BaseException) -> bytes:
     """The FAILED message for any exception of the child's."""
     if isinstance(error, errors.StepFailed):
-        fields = ["StepFailed", error.step, error.path, str(error.errno), "", error.hint]
+        fields = ["StepFailed", error.step, error.path, str(error.errno), error.cause, error.hint]
     elif isinstance(error, errors.PycontainerError):
         fields = [type(error).__name__, error.step, error.path, "0", error.cause, error.hint]
     else:
@@ -55,7 +55,7 @@ def unpack(message: bytes, expected: bytes) -> None:
         if len(fields) == 6:
             kind, step, path, errno, cause, hint = fields
             if kind == "StepFailed":
-                raise errors.StepFailed(step, path, int(errno), hint)
+                raise errors.StepFailed(step, path, int(errno), hint, cause)
             raise _KINDS.get(kind, errors.HostError)(step, path, cause, hint)
     if not message and expected:
         raise errors.HostError("set up the container", "", "its first process ended without a word")

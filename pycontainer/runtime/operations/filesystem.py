@@ -389,6 +389,27 @@ class MakeReadOnly(Operation):
             os.close(target)
 
 
+class MakeDirectory(Operation):
+    """A directory of the root file system, unless it is there."""
+
+    group = "mounts"
+    step = "make the working directory"
+    reason = "the program starts there; made if the image lacks it"
+
+    def __init__(self, root: int, path: str) -> None:
+        self.root = root
+        self.path = path
+
+    def describe(self) -> str:
+        return describe_open(self.path, "O_PATH|O_DIRECTORY")
+
+    def shell(self) -> str:
+        return f"mkdir -p {self.path}"
+
+    def execute(self) -> None:
+        os.close(make_directories(self.root, self.path))
+
+
 class MakeRootReadOnly(Operation):
     """The root mount itself read-only; volumes and /dev below it stay as they are."""
 

@@ -6,7 +6,7 @@ import fcntl
 import os
 
 from pycontainer.errors import HostError
-from pycontainer.kernel import capability, namespace, process, terminal
+from pycontainer.kernel import capability, namespace, netlink, process, terminal
 from pycontainer.kernel.operation import Operation
 from pycontainer.kernel.root_path import describe_open, open_in_root
 
@@ -63,6 +63,25 @@ class SetName(Operation):
 
     def execute(self) -> None:
         (process.sethostname if self.call == "sethostname" else process.setdomainname)(self.path)
+
+
+class RaiseLoopback(Operation):
+    """The loopback interface of a new network namespace, up."""
+
+    group = "network"
+    step = "raise the loopback interface"
+    path = "lo"
+    reason = "programs expect to reach 127.0.0.1, and in a new network namespace it is down"
+
+    def describe(self) -> str:
+        return f"sendto(NETLINK, {netlink.set_link_up(netlink.LOOPBACK_IFINDEX)})"
+
+    def shell(self) -> str:
+        return "ip link set lo up"
+
+    def execute(self) -> None:
+        with netlink.Netlink(netlink.NETLINK_ROUTE) as route:
+            route.request(netlink.set_link_up(netlink.LOOPBACK_IFINDEX))
 
 
 class SetSysctl(Operation):
@@ -177,6 +196,7 @@ class SetCapabilities(Operation):
     group = "privileges"
     step = "set capabilities"
     reason = "root's power cut into pieces, and only these kept"
+    hint = "pycontainer itself lacks one of these on this host: `capsh --print` shows what it has"
 
     def __init__(self, sets: dict[str, int]) -> None:
         self.sets = sets

@@ -1,0 +1,246 @@
+"""Make the bridge network: what happens once per boot, or when somebody deleted it.
+
+The only module that imports pyroute2, and it does so late: the import takes longer than starting a container.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sqlite3
+from ipaddress import IPv4Network
+from typing import Any, NamedTuple
+
+from pycontainer.errors import Conflict, HostError, PycontainerError
+from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink
+from pycontainer.kernel.operation import Journal
+from pycontainer.network import lease, rules
+from pycontainer.network.files import nameservers
+from pycontainer.network.lease import StoredNetwork
+from pycontainer.network.operations import HINTS, DeleteLink, FindLink, NetworkOperation
+
+# Away from what others take by themselves: docker 172.17 and up and 192.168, podman 10.88 and up, libvirt 192.168.122,
+# Kubernetes 10.96 and 10.244. A /20 has room for more ports than a bridge can have (1,023).
+POOLS = ("10.99.0.0/16", "10.199.0.0/16", "172.30.0.0/16", "192.168.192.0/18")
+PREFIX_LENGTH = 20
+
+# Routes wider than this are default routes in disguise: a VPN that wants everything takes 0.0.0.0/1 and 128.0.0.0/1.
+WIDEST_ROUTE = 5
+
+MTU = 1500  # bytes; less where the host's own way out carries less
+
+
+def make(journal: Journal, connection: sqlite3.Connection, name: str, interface: str, table: str) -> list[str]:
+    """Make what is missing of the network `name`; lines to show the user.
+
+    Runs inside the caller's transaction. Every step may have been done before: what was killed half way is continued
+    here. Raises Conflict, HostError, StepFailed.
+    """
+    from pyroute2 import IPRoute
+
+    with Netlink(NETLINK_ROUTE) as netlink, IPRoute() as route:
+        found = journal.perform(FindLink(netlink, interface, "a bridge that is there is kept"))
+        survey = journal.perform(SurveyHost(route, interface))
+        assert isinstance(survey, Survey)
+        stored = lease.find(connection, name)
+        leases = lease.lease_count(connection, name)
+        subnet = plan_subnet(stored, bool(found), bool(leases), survey)
+        gateway = str(survey.own.ip) if survey.own and survey.own.network == subnet else str(subnet[1])
+        lease.store(connection, StoredNetwork(name, interface, str(subnet), gateway))
+        if not found:
+            journal.perform(CreateBridge(route, interface, gateway, survey.mtu))
+        try:
+            link = journal.perform(FindLink(netlink, interface, "its index, by which the next messages name it"))
+            if not isinstance(link, Link):
+                raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
+            journal.perform(AddBridgeAddress(route, interface, link.index, gateway, subnet))
+            journal.perform(rules.ApplyRules(table, interface, str(subnet)))
+            # Last, because a bridge that is up is taken as complete.
+            journal.perform(SetBridgeUp(route, interface, link.index))
+        except PycontainerError:
+            if not found:
+                journal.perform(DeleteLink(netlink, interface, "half a network is worse than none"))
+            raise
+    notices = []
+    if leases and not found:
+        notices.append(
+            f"the bridge {interface} was gone and is made again; a container that ran on it is cut off: restart it"
+        )
+    return notices + rules.forward_notices(journal, interface)
+
+
+class Survey(NamedTuple):
+    """What a new subnet has to get along with: what is in use, the bridge's own address, the MTU (bytes) outwards."""
+
+    taken: list[IPv4Network]
+    own: ipaddress.IPv4Interface | None
+    mtu: int
+
+
+def plan_subnet(stored: StoredNetwork | None, exists: bool, leased: bool, survey: Survey) -> IPv4Network:
+    """The stored subnet if it can be kept, else that of a bridge which is there already, else one that is free.
+
+    Raises Conflict where the stored one can neither be used nor given up, HostError where none is free.
+    """
+    if stored is None:
+        return survey.own.network if exists and survey.own else choose_subnet(survey.taken)
+    subnet = IPv4Network(stored.subnet)
+    # The bridge's own routes are not in the survey: what overlaps now came after the subnet had been chosen.
+    clash = next((other for other in survey.taken if other.overlaps(subnet)), None)
+    if exists or clash is None:
+        return subnet
+    if leased:
+        raise Conflict(
+            f"set up network {stored.name}",
+            stored.subnet,
+            f"the host now uses {clash}, which overlaps",
+            "remove the containers that hold addresses of this network, or the host's route; then it can move",
+        )
+    return choose_subnet(survey.taken)
+
+
+def choose_subnet(taken: list[IPv4Network]) -> IPv4Network:
+    """The first subnet of POOLS that overlaps none of `taken`. Raises HostError."""
+    for pool in POOLS:
+        for subnet in IPv4Network(pool).subnets(new_prefix=PREFIX_LENGTH):
+            if not any(subnet.overlaps(other) for other in taken):
+                return subnet
+    raise HostError(
+        "choose a subnet for the bridge", "", f"the host has routes into all of {', '.join(POOLS)}", "see `ip route`"
+    )
+
+
+class SurveyHost(NetworkOperation):
+    """Its result is a Survey."""
+
+    step = "list routes and addresses"
+    reason = "the containers' subnet must not hide a network that the host can reach"
+
+    def __init__(self, route: Any, interface: str) -> None:
+        self.route = route
+        self.interface = interface
+
+    def describe(self) -> str:
+        return "\n".join(
+            f"sendto(NETLINK_ROUTE, {{nlmsg_type={kind}, nlmsg_flags=NLM_F_REQUEST|NLM_F_DUMP}})"
+            for kind in ("RTM_GETLINK", "RTM_GETADDR", "RTM_GETROUTE")
+        )
+
+    def shell(self) -> str:
+        return "ip link; ip -4 address; ip -4 route show table all"
+
+    def execute(self) -> Survey:
+        links = {link["index"]: link for link in self.route.get_links()}
+        own = None
+        mtu = MTU
+        taken = []
+        for entry in self.route.get_addr(family=2):
+            address = ipaddress.IPv4Interface(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}")
+            if links.get(entry["index"]) and links[entry["index"]].get_attr("IFLA_IFNAME") == self.interface:
+                own = own or address
+            else:
+                taken.append(address.network)
+        for entry in self.route.get_routes(family=2):
+            link = links.get(entry.get_attr("RTA_OIF"))
+            if link and link.get_attr("IFLA_IFNAME") == self.interface:
+                continue
+            if entry["dst_len"] >= WIDEST_ROUTE:
+                taken.append(IPv4Network(f"{entry.get_attr('RTA_DST')}/{entry['dst_len']}"))
+            elif link:
+                mtu = min(mtu, link.get_attr("IFLA_MTU"))
+        return Survey(taken + _nameservers(), own, mtu)
+
+
+class RouteCall(NetworkOperation):
+    """One message through pyroute2. `message` is what it sends, in the words of kernel/netlink.py."""
+
+    message = ""
+    command = ""
+
+    def describe(self) -> str:
+        return f"sendto(NETLINK_ROUTE, {self.message})"
+
+    def shell(self) -> str:
+        return self.command
+
+    def execute(self) -> None:
+        from pyroute2.netlink.exceptions import NetlinkError
+
+        try:
+            self.call()
+        except NetlinkError as error:
+            self.hint = HINTS.get(error.code, self.hint)
+            raise OSError(error.code, os.strerror(error.code)) from error
+
+    def call(self) -> None:
+        raise NotImplementedError
+
+
+class CreateBridge(RouteCall):
+    step = "create bridge"
+    reason = "a switch inside the kernel, to which every container is plugged"
+
+    def __init__(self, route: Any, interface: str, gateway: str, mtu: int) -> None:
+        self.route = route
+        self.path = interface
+        # Its own for good: by default a bridge takes that of a port, and changes it when the port goes.
+        mac = (b"\x02\x42" + ipaddress.IPv4Address(gateway).packed).hex(":")
+        self.arguments = {"ifname": interface, "kind": "bridge", "address": mac, "mtu": mtu}
+        self.message = (
+            "{nlmsg_type=RTM_NEWLINK, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_EXCL|NLM_F_CREATE}, {ifi_index=0}, "
+            f'{{IFLA_IFNAME="{interface}", IFLA_ADDRESS={mac}, IFLA_MTU={mtu}, '
+            'IFLA_LINKINFO={IFLA_INFO_KIND="bridge"}}'
+        )
+        self.command = f"ip link add {interface} address {mac} mtu {mtu} type bridge"
+
+    def call(self) -> None:
+        self.route.link("add", **self.arguments)
+
+
+class AddBridgeAddress(RouteCall):
+    """An address that is there already is no failure."""
+
+    step = "add address"
+    reason = "the host's own place on the bridge, which is the containers' gateway"
+
+    def __init__(self, route: Any, interface: str, index: int, gateway: str, subnet: IPv4Network) -> None:
+        self.route = route
+        self.path = f"{gateway}/{subnet.prefixlen}"
+        broadcast = str(subnet.broadcast_address)
+        self.arguments = {"index": index, "address": gateway, "prefixlen": subnet.prefixlen, "broadcast": broadcast}
+        self.message = (
+            "{nlmsg_type=RTM_NEWADDR, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_REPLACE|NLM_F_CREATE}, "
+            f"{{ifa_family=AF_INET, ifa_prefixlen={subnet.prefixlen}, ifa_index={index}}}, "
+            f'{{IFA_ADDRESS=inet_addr("{gateway}"), IFA_LOCAL=inet_addr("{gateway}"), '
+            f'IFA_BROADCAST=inet_addr("{broadcast}")}}'
+        )
+        self.command = f"ip address replace {self.path} broadcast {broadcast} dev {interface}"
+
+    def call(self) -> None:
+        self.route.addr("replace", **self.arguments)
+
+
+class SetBridgeUp(RouteCall):
+    step = "set bridge up"
+    reason = "packets can pass"
+
+    def __init__(self, route: Any, interface: str, index: int) -> None:
+        self.route = route
+        self.path = interface
+        self.index = index
+        self.message = (
+            "{nlmsg_type=RTM_NEWLINK, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK}, "
+            f"{{ifi_index={index}, ifi_flags=IFF_UP, ifi_change=0x1}}"
+        )
+        self.command = f"ip link set dev {interface} up"
+
+    def call(self) -> None:
+        self.route.link("set", index=self.index, state="up")
+
+
+def _nameservers() -> list[IPv4Network]:
+    """The host's name servers: reached through the default route, they have no route of their own."""
+    if not os.path.exists("/etc/resolv.conf"):
+        return []
+    with open("/etc/resolv.conf", encoding="utf-8", errors="replace") as file:
+        return [IPv4Network(server) for server in nameservers(file.read()) if ":" not in server]

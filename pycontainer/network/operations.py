@@ -1,0 +1,259 @@
+"""The steps that connect a container, each an operation that can explain itself."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+
+from pycontainer.kernel.netlink import (
+    Link,
+    Message,
+    Netlink,
+    del_link,
+    get_link,
+    get_table,
+    new_address,
+    new_default_route,
+    new_veth,
+    set_link_up,
+    socket_in_namespace,
+)
+from pycontainer.kernel.operation import Operation
+
+IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+
+CARRIER_ATTEMPTS = 200  # a millisecond apart
+
+HINTS = {
+    errno.EPERM: "changing the network needs root (CAP_NET_ADMIN)",
+    errno.EOPNOTSUPP: "the kernel has no driver for this kind of link: try `modprobe veth` and `modprobe bridge`",
+}
+
+
+def in_namespace(netns: int, command: str) -> str:
+    """`command` as a shell line that another terminal can run, as long as this process holds the descriptor `netns`."""
+    return f"nsenter --net=/proc/{os.getpid()}/fd/{netns} {command}"
+
+
+class NetworkOperation(Operation):
+    group = "network"
+
+
+class Request(NetworkOperation):
+    """One netlink message through an open socket."""
+
+    protocol = "NETLINK_ROUTE"
+
+    def __init__(self, netlink: Netlink, message: Message, path: str, command: str) -> None:
+        self.netlink = netlink
+        self.message = message
+        self.path = path
+        self.command = command
+
+    def describe(self) -> str:
+        return f"sendto({self.protocol}, {self.message})"
+
+    def shell(self) -> str:
+        return self.command
+
+    def send(self) -> list[bytes]:
+        """The payloads of the answer. Raises OSError, and then there may be a hint."""
+        try:
+            return self.netlink.request(self.message)
+        except OSError as error:
+            self.hint = HINTS.get(error.errno or 0, self.hint)
+            raise
+
+    def execute(self) -> object:
+        return self.send()
+
+
+class FindLink(Request):
+    """Its result is a Link, or None where there is no link of that name."""
+
+    step = "find link"
+
+    def __init__(self, netlink: Netlink, name: str, reason: str, netns: int = -1) -> None:
+        command = f"ip -details link show dev {name}"
+        super().__init__(netlink, get_link(name), name, command if netns < 0 else in_namespace(netns, command))
+        self.reason = reason
+
+    def execute(self) -> Link | None:
+        try:
+            payloads = self.send()
+        except OSError as error:
+            if error.errno == errno.ENODEV:
+                return None
+            raise
+        return Link(payloads[0])
+
+
+class AwaitCarrier(Request):
+    """Ask until the link is running. Not so after a fifth of a second, the container starts all the same."""
+
+    step = "wait for carrier"
+    # Because the kernel switches a port on from a work queue, a moment after both ends are up. From Linux 6.8 the
+    # question itself makes it do so.
+    reason = "until the bridge has switched the port on, it drops what the container sends: a second lost to ARP"
+
+    def __init__(self, netlink: Netlink, name: str) -> None:
+        super().__init__(
+            netlink, get_link(name), name, f"until ip link show dev {name} | grep -q 'state UP'; do :; done"
+        )
+
+    def describe(self) -> str:
+        return f"{super().describe()}  until IFLA_OPERSTATE=IF_OPER_UP"
+
+    def execute(self) -> bool:
+        for _ in range(CARRIER_ATTEMPTS):
+            if Link(self.send()[0]).running:
+                return True
+            time.sleep(0.001)
+        return False
+
+
+class FindTable(Request):
+    """Its result says whether the nft table of family ip exists."""
+
+    protocol = "NETLINK_NETFILTER"
+    step = "find nft table"
+    reason = "are the address translation rules there"
+
+    def __init__(self, netlink: Netlink, table: str) -> None:
+        super().__init__(netlink, get_table(table), table, f"nft list table ip {table}")
+
+    def execute(self) -> bool:
+        try:
+            self.send()
+        except OSError as error:
+            # EINVAL comes from a kernel that has not loaded nf_tables yet: nft will, or will say why not.
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return False
+            raise
+        return True
+
+
+class ReadForwarding(NetworkOperation):
+    """Its result says whether IPv4 packets are forwarded between the host's links."""
+
+    step = "read"
+    path = IP_FORWARD
+    reason = "does the host pass packets between the bridge and its other links"
+
+    def describe(self) -> str:
+        return f'openat(AT_FDCWD, "{self.path}", O_RDONLY|O_CLOEXEC)'
+
+    def shell(self) -> str:
+        return f"cat {self.path}"
+
+    def execute(self) -> bool:
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(descriptor, 8).strip() != b"0"
+        finally:
+            os.close(descriptor)
+
+
+class EnableForwarding(NetworkOperation):
+    step = "write"
+    path = IP_FORWARD
+    reason = "without forwarding, containers reach the host and each other, and nothing beyond"
+    hint = "switch it on yourself: sysctl -w net.ipv4.ip_forward=1"
+
+    def describe(self) -> str:
+        return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite("1")'
+
+    def shell(self) -> str:
+        return "sysctl -w net.ipv4.ip_forward=1"
+
+    def execute(self) -> None:
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, b"1")
+        finally:
+            os.close(descriptor)
+
+
+class CreateVeth(Request):
+    step = "create veth pair"
+    reason = "a cable: one end is a port of the bridge, the other is the container's eth0"
+
+    def __init__(
+        self, netlink: Netlink, name: str, bridge: str, master: int, mtu: int, peer_address: bytes, netns: int
+    ) -> None:
+        super().__init__(
+            netlink,
+            new_veth(name, master, mtu, "eth0", peer_address, netns),
+            name,
+            f"ip link add {name} mtu {mtu} master {bridge} up type veth "
+            f"peer name eth0 mtu {mtu} address {peer_address.hex(':')} netns /proc/{os.getpid()}/fd/{netns}",
+        )
+
+
+class DeleteLink(Request):
+    """A link that is gone already is no failure."""
+
+    step = "delete link"
+
+    def __init__(self, netlink: Netlink, name: str, reason: str) -> None:
+        super().__init__(netlink, del_link(name), name, f"ip link delete dev {name}")
+        self.reason = reason
+
+    def execute(self) -> None:
+        try:
+            self.send()
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise
+
+
+class OpenSocket(NetworkOperation):
+    """Its result is a Netlink of the network namespace `netns`."""
+
+    step = "open a netlink socket in the container's network namespace"
+    reason = "what is sent through this socket happens in the container's network"
+
+    def __init__(self, netns: int) -> None:
+        self.netns = netns
+
+    def describe(self) -> str:
+        return (
+            f"setns({self.netns}, CLONE_NEWNET)\n"
+            "socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)\n"
+            "setns(the namespace before, CLONE_NEWNET)"
+        )
+
+    def execute(self) -> Netlink:
+        return socket_in_namespace(self.netns)
+
+
+class AddAddress(Request):
+    step = "add address"
+    reason = "the address that is leased to this container"
+
+    def __init__(self, netlink: Netlink, netns: int, index: int, address: bytes, prefix_length: int) -> None:
+        text = ".".join(str(byte) for byte in address)
+        command = f"ip address add {text}/{prefix_length} broadcast + dev eth0"
+        super().__init__(
+            netlink, new_address(index, address, prefix_length), f"{text}/{prefix_length}", in_namespace(netns, command)
+        )
+
+
+class SetLinkUp(Request):
+    step = "set link up"
+
+    def __init__(self, netlink: Netlink, netns: int, index: int, name: str, reason: str) -> None:
+        super().__init__(netlink, set_link_up(index), name, in_namespace(netns, f"ip link set dev {name} up"))
+        self.reason = reason
+
+
+class AddDefaultRoute(Request):
+    step = "add default route"
+    reason = "the way to everything else leads over the bridge"
+
+    def __init__(self, netlink: Netlink, netns: int, gateway: bytes) -> None:
+        text = ".".join(str(byte) for byte in gateway)
+        super().__init__(
+            netlink, new_default_route(gateway), text, in_namespace(netns, f"ip route add default via {text}")
+        )

@@ -1,0 +1,119 @@
+"""The choice of a subnet, names, and what the host's packet filter means for us."""
+
+from __future__ import annotations
+
+import sqlite3
+from ipaddress import IPv4Interface, IPv4Network
+from typing import Any
+
+import pytest
+
+from pycontainer.errors import Conflict, HostError, UsageError
+from pycontainer.kernel.operation import Journal
+from pycontainer.network import attach, rules
+from pycontainer.network.bridge import POOLS, Survey, choose_subnet, plan_subnet
+from pycontainer.network.lease import StoredNetwork
+
+STORED = StoredNetwork("bridge", "pyc0", "10.99.0.0/20", "10.99.0.1")
+
+
+def networks(*texts: str) -> list[IPv4Network]:
+    return [IPv4Network(text) for text in texts]
+
+
+def survey(*taken: str, own: str = "") -> Survey:
+    return Survey(networks(*taken), IPv4Interface(own) if own else None, 1500)
+
+
+@pytest.mark.parametrize(
+    ("taken", "expected"),
+    [
+        ((), "10.99.0.0/20"),
+        (("192.168.0.0/16", "172.17.0.0/16"), "10.99.0.0/20"),
+        (("10.99.3.7/32",), "10.99.16.0/20"),
+        (("10.99.0.0/19",), "10.99.32.0/20"),
+        (("10.96.0.0/11",), "10.199.0.0/20"),
+        (("10.0.0.0/8",), "172.30.0.0/20"),
+        (("10.0.0.0/8", "172.16.0.0/12"), "192.168.192.0/20"),
+    ],
+)
+def test_choose_a_subnet_beside_what_the_host_has(taken: tuple[str, ...], expected: str) -> None:
+    assert str(choose_subnet(networks(*taken))) == expected
+
+
+def test_no_subnet_left() -> None:
+    with pytest.raises(HostError, match="choose a subnet"):
+        choose_subnet(networks(*POOLS))
+
+
+def test_a_new_network_takes_over_the_address_of_a_bridge_that_is_there() -> None:
+    found = survey("10.99.0.0/20", own="10.50.0.1/24")
+    assert str(plan_subnet(None, True, False, found)) == "10.50.0.0/24"
+    assert str(plan_subnet(None, True, False, survey("10.99.0.0/20"))) == "10.99.16.0/20"
+
+
+def test_the_stored_subnet_is_kept_while_it_fits() -> None:
+    assert str(plan_subnet(STORED, False, True, survey("10.98.0.0/16"))) == "10.99.0.0/20"
+    assert str(plan_subnet(STORED, True, True, survey("10.99.0.0/16"))) == "10.99.0.0/20"
+
+
+def test_a_stored_subnet_that_collides_moves_only_without_leases() -> None:
+    assert str(plan_subnet(STORED, False, False, survey("10.99.0.0/16"))) == "10.199.0.0/20"
+    with pytest.raises(Conflict, match=r"the host now uses 10\.99\.0\.0/16, which overlaps"):
+        plan_subnet(STORED, False, True, survey("10.99.0.0/16"))
+
+
+@pytest.mark.parametrize("interface", ["", "a" * 16, "a b", "a/b", "a;b", 'a"', "é", "-"])
+def test_names_that_are_no_links(interface: str) -> None:
+    with pytest.raises(UsageError, match="not a name for a link"):
+        attach.ensure_bridge(Journal(), sqlite3.connect(":memory:"), interface)
+
+
+def test_names_follow_from_bridge_and_container() -> None:
+    assert attach.table_name("pyc0") == "pycontainer"
+    assert attach.table_name("pyct1") == "pycontainer_pyct1"
+    assert attach.link_name("0123456789abcdef" * 4) == "pyc0123456789ab"
+    assert len(attach.link_name("f" * 64)) == 15
+
+
+def chain(name: str, table: str = "filter", family: str = "ip", **base: str) -> dict[str, Any]:
+    return {"chain": {"family": family, "table": table, "name": name, **base}}
+
+
+def rule(interface: str, table: str = "filter", family: str = "ip") -> dict[str, Any]:
+    match = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": interface}}
+    return {"rule": {"family": family, "table": table, "chain": "any", "expr": [match, {"accept": None}]}}
+
+
+DROPPING = chain("FORWARD", hook="forward", policy="drop")
+
+
+@pytest.mark.parametrize(
+    ("ruleset", "found"),
+    [
+        ([], []),
+        ([DROPPING], [("ip", "filter", "FORWARD")]),
+        ([DROPPING, rule("docker0")], [("ip", "filter", "FORWARD")]),
+        ([DROPPING, rule("pyc0")], []),
+        ([DROPPING, rule("pyc0", table="other")], [("ip", "filter", "FORWARD")]),
+        ([chain("FORWARD", hook="forward", policy="accept"), chain("DOCKER-USER")], []),
+        ([chain("in", hook="input", policy="drop")], []),
+        ([chain("f", "fw", "inet", hook="forward", policy="drop")], [("inet", "fw", "f")]),
+        ([chain("f", "fw", "ip6", hook="forward", policy="drop")], []),
+    ],
+)
+def test_chains_that_drop_forwarded_packets(ruleset: list[dict[str, Any]], found: list[tuple[str, str, str]]) -> None:
+    assert rules.dropping_chains(ruleset, "pyc0") == found
+
+
+def test_remedy_uses_dockers_chain_for_it() -> None:
+    assert "iptables -I FORWARD -i pyc0 -j ACCEPT" in rules.remedy([DROPPING], "ip", "filter", "FORWARD", "pyc0")
+    ruleset = [DROPPING, chain("DOCKER-USER")]
+    assert "iptables -I DOCKER-USER -i pyc0 -j ACCEPT" in rules.remedy(ruleset, "ip", "filter", "FORWARD", "pyc0")
+    assert "nft insert rule inet fw f iifname pyc0 accept" in rules.remedy([], "inet", "fw", "f", "pyc0")
+
+
+def test_program_touches_only_its_own_table() -> None:
+    lines = rules.program("pycontainer", "pyc0", "10.99.0.0/20").splitlines()
+    assert len(lines) == 4
+    assert all(line.split()[2:4] == ["ip", "pycontainer"] for line in lines)
