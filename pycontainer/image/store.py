@@ -1,0 +1,296 @@
+"""The image store: names, images and layers in the database, blobs and unpacked layers beside it.
+
+    ROOT/blobs/sha256/HEX   manifests, configs and layers exactly as they arrived
+    ROOT/layers/CHAIN-HEX   one unpacked layer by its chain id, whiteouts as overlayfs has them
+    ROOT/tmp/               work in progress; empty when nothing runs and nothing was killed
+
+What is on disk and not in the database is garbage. Whoever adds to the store holds a shared lock on ROOT/tmp from
+before it looks until it is done; whoever frees bytes needs the lock exclusively, and leaves them to the next command
+when it cannot have it. A process that adds or frees has a directory in ROOT/tmp meanwhile, so that an empty ROOT/tmp
+says that there is nothing to clear, which costs `run` one readdir.
+
+This module is imported by `run`: standard library only, and of that what is cheap.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+from pycontainer.errors import Conflict, ImageError, NotFound, UsageError
+from pycontainer.image import reference
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS images (
+    id TEXT PRIMARY KEY,      -- digest of the config
+    digest TEXT NOT NULL,     -- of the manifest
+    config TEXT NOT NULL,     -- the OCI image config, JSON
+    created TEXT NOT NULL,    -- RFC 3339
+    size INTEGER NOT NULL,    -- bytes, unpacked
+    layers TEXT NOT NULL,     -- hexadecimal chain ids, base first, separated by spaces
+    blobs TEXT NOT NULL       -- hexadecimal sha256 of manifest, config and layers, separated by spaces
+);
+CREATE TABLE IF NOT EXISTS image_names (
+    name TEXT PRIMARY KEY,    -- complete reference with a tag
+    image_id TEXT NOT NULL REFERENCES images (id)
+);
+CREATE INDEX IF NOT EXISTS image_names_by_image ON image_names (image_id);
+CREATE TABLE IF NOT EXISTS layers (
+    chain_id TEXT PRIMARY KEY,
+    size INTEGER NOT NULL     -- bytes, unpacked
+);
+"""
+
+_SELECT = """
+SELECT id, config, layers, size, created, digest,
+       (SELECT group_concat(name, ' ') FROM image_names WHERE image_id = images.id) FROM images
+"""
+_ID = re.compile(r"(sha256:)?([0-9a-f]{2,64})")
+_ABSENT_HINT = (
+    "load it with `pycontainer load -i FILE`, make one with `pycontainer import FILE NAME`, "
+    "or use one of `pycontainer images`"
+)
+
+
+class Image(NamedTuple):
+    """A stored image. `id` is the config's digest, `digest` the manifest's.
+
+    names    familiar references, sorted
+    config   the OCI image config as it was stored, its types checked when it was loaded
+    layers   absolute paths of directories, base first
+    size     bytes of all files, unpacked
+    created  RFC 3339, may be empty
+    """
+
+    id: str
+    names: list[str]
+    config: dict[str, Any]
+    layers: list[str]
+    size: int
+    created: str
+    digest: str
+
+
+class Store:
+    """Images under `root`, with `connection` to a database that has SCHEMA. Creating one touches nothing."""
+
+    def __init__(self, root: str, connection: sqlite3.Connection) -> None:
+        self.root = root
+        self.connection = connection
+        self.blobs = f"{root}/blobs/sha256"
+        self.layers = f"{root}/layers"
+        self.tmp = f"{root}/tmp"
+
+    def resolve(self, name_or_id: str) -> Image:
+        """The image with that reference, ID, or unique beginning of an ID of at least two digits.
+
+        A reference wins over the beginning of an ID. Raises NotFound, Conflict where the beginning is not unique,
+        UsageError where it can be neither.
+        """
+        match = _ID.fullmatch(name_or_id)
+        is_id = match is not None and (match[1] or len(match[2]) == 64)
+        problem = None
+        if not is_id:
+            try:
+                if image := self._by_reference(reference.parse(name_or_id)):
+                    return image
+            except UsageError as error:
+                problem = error
+        if match is not None:
+            if image := self._by_id(match[2]):
+                return image
+        elif problem is not None:
+            raise problem
+        raise NotFound("no such image", name_or_id, hint=_ABSENT_HINT)
+
+    def _by_reference(self, wanted: reference.Reference) -> Image | None:
+        if wanted.digest:
+            where, value = "digest = ?", wanted.digest
+        else:
+            where, value = "id = (SELECT image_id FROM image_names WHERE name = ?)", str(wanted)
+        row = self.connection.execute(f"{_SELECT} WHERE {where}", (value,)).fetchone()
+        return self._image(row) if row else None
+
+    def _by_id(self, prefix: str) -> Image | None:
+        # ':' follows the last digit and 'g' the last hexadecimal letter: a range, which the index serves.
+        rows = self.connection.execute(
+            f"{_SELECT} WHERE id >= ? AND id < ? LIMIT 2", (f"sha256:{prefix}", f"sha256:{prefix}g")
+        ).fetchall()
+        if len(rows) > 1:
+            raise Conflict("find image", prefix, "more than one image ID begins so", "write more digits of it")
+        return self._image(rows[0]) if rows else None
+
+    def images(self) -> list[Image]:
+        """All images, newest first."""
+        rows = self.connection.execute(f"{_SELECT} ORDER BY created DESC, id").fetchall()
+        return [self._image(row) for row in rows]
+
+    def _image(self, row: tuple[str, str, str, int, str, str, str | None]) -> Image:
+        image_id, config, layers, size, created, digest, names = row
+        return Image(
+            image_id,
+            sorted(reference.parse(name).familiar for name in (names or "").split()),
+            json.loads(config),
+            [f"{self.layers}/{chain}" for chain in layers.split()],
+            size,
+            created,
+            digest,
+        )
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Make `name` mean the image, whatever it meant before. Raises UsageError, NotFound."""
+        wanted = reference.parse(name)
+        if wanted.digest:
+            raise UsageError("tag image", name, "a tag cannot hold a digest")
+        with self.connection:
+            self.connection.execute("BEGIN IMMEDIATE")
+            if self.connection.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone() is None:
+                raise NotFound("no such image", image_id, hint=_ABSENT_HINT)
+            self.connection.execute("REPLACE INTO image_names VALUES (?, ?)", (str(wanted), image_id))
+
+    def remove(self, name_or_id: str, force: bool, in_use: Callable[[str], list[str]]) -> list[str]:
+        """Take away a name, and the image with its last name; lines as `docker rmi` prints them.
+
+        `in_use` gives the containers of an image ID and is called in the transaction. An image that a container needs
+        keeps its bytes: `force` then only takes its name. Raises NotFound, Conflict.
+        """
+        self.write_durably()
+        self.make_directories()
+        exclusive = self._lock_exclusively()
+        lock = self.lock_shared() if exclusive is None else exclusive
+        try:
+            marker = self.make_marker()
+            try:
+                with self.connection:
+                    self.connection.execute("BEGIN IMMEDIATE")
+                    lines = self._remove_rows(self.resolve(name_or_id), name_or_id, force, in_use)
+            except BaseException:
+                os.rmdir(marker)
+                raise
+            if exclusive is not None:
+                self._clear()
+        finally:
+            os.close(lock)
+        return lines
+
+    def _remove_rows(self, image: Image, name_or_id: str, force: bool, in_use: Callable[[str], list[str]]) -> list[str]:
+        by_id = (match := _ID.fullmatch(name_or_id)) is not None and image.id.startswith(f"sha256:{match[2]}")
+        names = image.names
+        if not by_id and "@" not in name_or_id:
+            names = [reference.parse(name_or_id).familiar]
+        elif len({name.rpartition(":")[0] for name in names}) > 1 and not force:
+            raise Conflict("remove image", name_or_id, f"it has several names: {', '.join(names)}", "use --force")
+        last = len(names) == len(image.names)
+        containers = in_use(image.id) if last else []
+        if containers and (by_id or not force):
+            raise Conflict(
+                "remove image", name_or_id, f"used by container {', '.join(containers)}", "remove the container first"
+            )
+        lines = []
+        for name in names:
+            self.connection.execute("DELETE FROM image_names WHERE name = ?", (str(reference.parse(name)),))
+            lines.append(f"Untagged: {name}")
+        if not last or containers:
+            return lines
+        self.connection.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        lines.append(f"Deleted: {image.id}")
+        needed, _ = self._needed()
+        for layer in reversed(image.layers):
+            chain = os.path.basename(layer)
+            if chain not in needed:
+                self.connection.execute("DELETE FROM layers WHERE chain_id = ?", (chain,))
+                lines.append(f"Deleted: sha256:{chain}")
+        return lines
+
+    def _needed(self) -> tuple[set[str], set[str]]:
+        """Names of the layers and of the blobs that some image has."""
+        layers: set[str] = set()
+        blobs: set[str] = set()
+        for layer_text, blob_text in self.connection.execute("SELECT layers, blobs FROM images"):
+            layers.update(layer_text.split())
+            blobs.update(blob_text.split())
+        return layers, blobs
+
+    def clear_leftovers(self) -> None:
+        """Remove what killed commands left behind, unless one that adds to the store is at work. Raises ImageError."""
+        try:
+            if not os.listdir(self.tmp):
+                return
+        except FileNotFoundError:
+            return
+        lock = self._lock_exclusively()
+        if lock is not None:
+            try:
+                self._clear()
+            finally:
+                os.close(lock)
+
+    def _clear(self) -> None:
+        """Remove all that no image needs, ROOT/tmp last. The lock must be held exclusively."""
+        layers, blobs = self._needed()
+        _remove_all(self.layers, layers)
+        _remove_all(self.blobs, blobs)
+        _remove_all(self.tmp, ())
+
+    def make_directories(self) -> None:
+        """Make the store's directories. For root only: a layer holds set-user-ID programs."""
+        for directory in (self.blobs, self.layers, self.tmp):
+            os.makedirs(directory, 0o700, exist_ok=True)
+
+    def write_durably(self) -> None:
+        """Make commits survive a crash of the machine: bytes come and go with them, which a crash would not undo."""
+        self.connection.execute("PRAGMA synchronous=FULL")
+
+    def make_marker(self) -> str:
+        """A new directory in ROOT/tmp, which says that what is on disk may be more than the database knows.
+
+        To be called with the lock, so that it is not cleared before there is something to clear.
+        """
+        marker = f"{self.tmp}/{os.urandom(8).hex()}"
+        os.mkdir(marker, 0o700)
+        return marker
+
+    def lock_shared(self) -> int:
+        """Keep bytes from being freed until the descriptor is closed."""
+        lock = os.open(self.tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return lock
+
+    def _lock_exclusively(self) -> int | None:
+        lock = os.open(self.tmp, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return None
+        return lock
+
+
+def _remove_all(directory: str, keep: Iterable[str]) -> None:
+    for name in set(os.listdir(directory)) - set(keep):
+        remove_tree(f"{directory}/{name}")
+
+
+def remove_tree(path: str) -> None:
+    """Remove a file or a directory with all in it. Raises ImageError."""
+    import errno
+    import time
+    from shutil import rmtree
+
+    for patience in range(10, -1, -1):
+        try:
+            if os.path.isdir(path) and not os.path.islink(path):
+                rmtree(path)
+            else:
+                os.unlink(path)
+            return
+        except OSError as error:
+            # The child of a command that was killed this moment may be making its last file.
+            if error.errno != errno.ENOTEMPTY or not patience:
+                raise ImageError("clear image store", path, (error.strerror or "failed").lower()) from error
+            time.sleep(0.05)

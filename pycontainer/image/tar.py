@@ -1,0 +1,67 @@
+"""A tar archive as a forward-only sequence of members, each checked by tarsafe before anyone acts on it."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+from tarsafe import TarSafe, TarSafeException
+
+from pycontainer.errors import ImageError
+from pycontainer.image.stream import ForwardStream
+
+# tarsafe compares a member's place with the directory that is unpacked into. The real one is a chroot, where `..` of
+# the root is the root and everything is inside; against a directory below it the check means what it says.
+_CHECKED_ROOT = "/layer"
+
+
+class ForwardTar(TarSafe):  # type: ignore[misc]  # tarsafe has no types
+    """Reads `stream` once, from front to back, in constant memory."""
+
+    def __init__(self, stream: ForwardStream) -> None:
+        self.stream = stream
+        self.directory = _CHECKED_ROOT
+        source: Any = stream  # has the methods that are called for reading
+        # Not TarSafe's constructor, nor a name, because both ask for the current directory, which may be gone.
+        # UTF-8 whatever the locale: names that are not UTF-8 come out as surrogates and go back in unchanged.
+        tarfile.TarFile.__init__(self, "", "r", source, encoding="utf-8", errors="surrogateescape")
+
+    def check(self, member: tarfile.TarInfo) -> None:
+        """Refuse a name, or a hard link's target, outside the archive's root. Raises ImageError."""
+        try:
+            if self._is_traversal_attempt(tarinfo=member, root=_CHECKED_ROOT):
+                raise TarSafeException("the name leads outside the archive")
+            if self._is_unsafe_link(tarinfo=member, root=_CHECKED_ROOT):
+                raise TarSafeException(f"hard link to {member.linkname}, outside the archive")
+        except TarSafeException as error:
+            raise ImageError("read archive", printable(member.name), str(error)) from error
+
+
+def members(stream: ForwardStream, complete: bool = False) -> Iterator[tuple[ForwardTar, tarfile.TarInfo]]:
+    """Each member with its archive, positioned at the member's data; then drain the stream.
+
+    With `complete` the end-of-archive marker must be there: where no digest is known, nothing else tells a truncated
+    archive from a whole one. Raises ImageError.
+    """
+    tar = None
+    try:
+        tar = ForwardTar(stream)
+        while (member := tar.next()) is not None:
+            tar.members.clear()  # tarfile keeps every member, which a stream of millions must not
+            tar.check(member)
+            if member.size < 0:
+                raise ImageError("read archive", printable(member.name), "its size is negative")
+            yield tar, member
+            stream.header_bytes = 0
+    except (tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
+        raise ImageError("read archive", stream.name, f"corrupt or truncated data ({error})") from error
+    # tarfile takes any broken header after the first one for the end.
+    if stream.last.strip(b"\0") or (complete and len(stream.last) != tarfile.BLOCKSIZE):
+        raise ImageError("read archive", stream.name, "corrupt or truncated data (no end-of-archive marker)")
+    stream.drain()
+
+
+def printable(name: str) -> str:
+    """A member's name for an error message: one line, whatever it holds."""
+    return repr(name)[1:-1]

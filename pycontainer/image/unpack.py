@@ -1,0 +1,199 @@
+"""Layers are unpacked by forked children, two at a time, each chrooted into the directory it fills.
+
+parent                              child
+open blob, mkdir, pipe, fork  ->    read blob from its descriptor, chroot, unpack, verify the diff id
+poll the pipes                <-    one JSON object, then exit
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import select
+import signal
+from collections.abc import Callable
+from io import FileIO
+from typing import Any, NamedTuple, NoReturn
+
+from pycontainer.errors import HostError, ImageError, StepFailed
+from pycontainer.image.layer import unpack
+from pycontainer.image.stream import ForwardStream, write_all
+from pycontainer.kernel import process
+
+PARALLEL = 2
+_POLL_MS = 100
+Progress = Callable[[str, int, int], None]
+
+
+class Layer(NamedTuple):
+    """One layer to unpack from the file `blob` into the new `directory`.
+
+    `diff_id` is empty where none is known; `verified` says that the digest of the blob, taken while it arrived, is the
+    diff id, so that hashing it again would tell nothing if it is not compressed.
+    """
+
+    blob: str
+    directory: str
+    name: str
+    diff_id: str
+    verified: bool
+    base: bool
+
+
+class Unpacked(NamedTuple):
+    """`size` in bytes of all regular files; `implied`: paths of directories that have no member of their own."""
+
+    diff_id: str
+    size: int
+    implied: list[bytes]
+
+
+def unpack_layers(layers: list[Layer], max_layer_size: int, progress: Progress | None) -> list[Unpacked]:
+    """Unpack all, in any order; results in the order of `layers`. The caller must have no threads.
+
+    Raises ImageError for what is in the archive, StepFailed for what the host refuses.
+    """
+    if os.geteuid() != 0:
+        raise HostError("unpack layer", "", "only root can keep owners and devices", "use sudo")
+    results: dict[int, Unpacked] = {}
+    waiting = list(enumerate(layers))[::-1]
+    children: dict[int, _Child] = {}
+    poll = select.poll()
+    total = sum(os.stat(layer.blob).st_size for layer in layers)
+    done = 0
+    try:
+        while waiting or children:
+            while waiting and len(children) < PARALLEL:
+                index, layer = waiting.pop()
+                child = _Child(index, layer, max_layer_size)
+                children[child.pipe] = child
+                poll.register(child.pipe, select.POLLIN)
+            for pipe, _ in poll.poll(_POLL_MS):
+                if not children[pipe].receive():
+                    child = children.pop(pipe)
+                    poll.unregister(pipe)
+                    done += os.stat(child.layer.blob).st_size
+                    results[child.index] = child.result()
+            if progress is not None:
+                progress("unpacking", done + sum(child.position() for child in children.values()), total)
+    except OSError as error:
+        raise StepFailed("unpack layer", error.filename or "", error.errno or 0) from error
+    finally:
+        for child in children.values():
+            child.kill()
+    return [results[index] for index in range(len(layers))]
+
+
+class _Child:
+    """A running child, seen from the parent."""
+
+    def __init__(self, index: int, layer: Layer, max_layer_size: int) -> None:
+        self.index = index
+        self.layer = layer
+        self._received = bytearray()
+        self._blob = os.open(layer.blob, os.O_RDONLY | os.O_CLOEXEC)
+        os.mkdir(layer.directory, 0o755)
+        self.pipe, report = os.pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run(layer, parent, self._blob, report, max_layer_size)
+        os.close(report)
+
+    def position(self) -> int:
+        """Bytes of the blob read so far: the descriptor's offset is shared with the child."""
+        return os.lseek(self._blob, 0, os.SEEK_CUR)
+
+    def receive(self) -> bool:
+        """Take what the child reports; False at the end."""
+        data = os.read(self.pipe, 1 << 16)
+        self._received += data
+        return bool(data)
+
+    def result(self) -> Unpacked:
+        """Wait for the child. Raises its error."""
+        self._close()
+        try:
+            report: dict[str, Any] = json.loads(self._received)
+        except ValueError as error:
+            raise ImageError("unpack layer", self.layer.name, "the process that unpacks it was killed") from error
+        if "errno" in report:
+            raise StepFailed("unpack layer", report["path"], report["errno"])
+        if "error" in report:
+            raise ImageError(*report["error"])
+        implied = [path.encode("utf-8", "surrogateescape") for path in report["implied"]]
+        return Unpacked(report["diff_id"], report["size"], implied)
+
+    def kill(self) -> None:
+        """End a child whose result is not wanted any more."""
+        os.kill(self.pid, signal.SIGKILL)
+        self._close()
+
+    def _close(self) -> None:
+        os.waitpid(self.pid, 0)
+        os.close(self.pipe)
+        os.close(self._blob)
+
+
+# What the archive, not the host, is to blame for.
+_ARCHIVE_ERRNOS = (
+    "ENAMETOOLONG",
+    "ENOTDIR",
+    "EISDIR",
+    "ENOENT",
+    "EINVAL",
+    "EPERM",
+    "ELOOP",
+    "EFBIG",
+    "ERANGE",
+    "E2BIG",
+)
+
+
+def _run(layer: Layer, parent: int, blob: int, report: int, max_layer_size: int) -> NoReturn:
+    """The child. Everything it needs is imported: after chroot a late import would load code from the layer."""
+    status = 1
+    try:
+        process.set_parent_death_signal(signal.SIGKILL)
+        if os.getppid() != parent:  # it died before that could take effect
+            os._exit(1)
+        answer = _answer(layer, blob, report, max_layer_size)
+        write_all(report, json.dumps(answer).encode())
+        status = 0
+    except BaseException:  # nobody is left to tell: the parent sees a report that is cut short
+        pass
+    finally:
+        os._exit(status)
+
+
+def _answer(layer: Layer, blob: int, report: int, max_layer_size: int) -> dict[str, Any]:
+    import errno
+
+    try:
+        low, high = sorted((blob, report))
+        # Because a lock that the parent holds must die with it, not with its last child.
+        os.closerange(3, low)
+        os.closerange(low + 1, high)
+        os.closerange(high + 1, 1 << 20)
+        stream = ForwardStream(FileIO(blob), layer.name, max_layer_size)
+        if stream.compressed or not layer.verified:
+            stream.hasher = hashlib.sha256()
+        os.umask(0)
+        os.chroot(layer.directory)
+        os.chdir("/")
+        tree = unpack(stream, layer.base, complete=not layer.diff_id)
+        diff_id = layer.diff_id if stream.hasher is None else f"sha256:{stream.hasher.hexdigest()}"
+        if layer.diff_id and diff_id != layer.diff_id:
+            raise ImageError("unpack layer", layer.name, f"its diff id is {diff_id}, the image says {layer.diff_id}")
+        implied = [path.decode("utf-8", "surrogateescape") for path in tree.implied]
+    except ImageError as error:
+        return {"error": [error.step, error.path, error.cause, error.hint]}
+    except OSError as error:
+        path = f"{layer.name}: {error.filename}" if error.filename else layer.name
+        if errno.errorcode.get(error.errno or 0) in _ARCHIVE_ERRNOS:
+            return {"error": ["unpack layer", path, (error.strerror or "failed").lower()]}
+        return {"errno": error.errno or 0, "path": path}
+    except Exception as error:
+        return {"error": ["unpack layer", layer.name, f"not understood ({type(error).__name__}: {error})"]}
+    return {"diff_id": diff_id, "size": tree.size, "implied": implied}

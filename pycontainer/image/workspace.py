@@ -1,0 +1,187 @@
+"""Adding images to the store: all of them, or nothing.
+
+    with Workspace(store) as work:          lock, and a directory of its own in ROOT/tmp
+        ... files arrive in work.directory
+        layers = work.unpack(...)           those that the store does not have yet
+        work.commit(images)                 sync, rename into place, one transaction
+
+Whatever happens before the commit, only work.directory has changed, and it is removed on the way out. A commit that
+fails moves back what it moved. A SIGKILL leaves work.directory, which makes the next command clear what is not in the
+database.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from typing import Any, NamedTuple
+
+from pycontainer.errors import ImageError, StepFailed
+from pycontainer.image.implied import inherit_attributes
+from pycontainer.image.ingest import Blob, receive
+from pycontainer.image.manifest import Config, chain_ids
+from pycontainer.image.store import Store, remove_tree
+from pycontainer.image.stream import Hash, write_all
+from pycontainer.image.unpack import Layer, Progress, unpack_layers
+from pycontainer.kernel.syscalls import call
+
+
+class NewImage(NamedTuple):
+    """An image to add. `blobs`: all files to keep, the manifest first; `names`: complete references."""
+
+    config: Config
+    blobs: list[Blob]
+    names: list[str]
+
+
+class Workspace:
+    """See above. Raises PycontainerError only."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.directory = ""
+        self._sizes: dict[str, int] = {}  # chain id -> bytes, of layers that the store had when it was asked
+        self._new: dict[str, tuple[str, int]] = {}  # chain id -> unpacked directory and bytes
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Workspace:
+        try:
+            self.store.make_directories()
+            self._stack.callback(os.close, self.store.lock_shared())
+            self.directory = self.store.make_marker()
+        except OSError as error:
+            self._stack.close()
+            raise StepFailed("open image store", error.filename or self.store.root, error.errno or 0) from error
+        self._stack.callback(remove_tree, self.directory)
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._stack.close()
+
+    def add_blob(self, data: bytes) -> Blob:
+        """A blob that is made here rather than received."""
+        path = f"{self.directory}/made-{len(os.listdir(self.directory))}"
+
+        def write(descriptor: int, hasher: Hash) -> None:
+            hasher.update(data)
+            write_all(descriptor, data)
+
+        return receive("manifest", path, write)
+
+    def unpack_image(self, config: Config, blobs: list[Blob], max_layer_size: int, progress: Progress | None) -> None:
+        """Unpack those of an image's layers that neither the store nor this workspace has."""
+        chains = chain_ids(config.diff_ids)
+        missing = [index for index, chain in enumerate(chains) if not self._has(chain)]
+        layers = [
+            Layer(
+                blobs[index].path,
+                f"{self.directory}/layer-{chains[index]}",
+                f"layer {index + 1} of {len(chains)}",
+                config.diff_ids[index],
+                f"sha256:{blobs[index].hex}" == config.diff_ids[index],
+                index == 0,
+            )
+            for index in missing
+        ]
+        unpacked = unpack_layers(layers, max_layer_size, progress)
+        for index, layer, result in zip(missing, layers, unpacked, strict=True):
+            self._new[chains[index]] = layer.directory, result.size
+            lower = [self._new[chain][0] if chain in self._new else self._path(chain) for chain in chains[:index]]
+            try:
+                inherit_attributes(layer.directory, result.implied, lower)
+            except OSError as error:
+                raise StepFailed("unpack layer", layer.name, error.errno or 0) from error
+
+    def unpack_base(self, blob: Blob, max_layer_size: int, progress: Progress | None) -> tuple[str, str]:
+        """Unpack the only layer of a new image; its diff id and its directory."""
+        directory = f"{self.directory}/base"
+        layer = Layer(blob.path, directory, "archive", "", False, True)
+        result = unpack_layers([layer], max_layer_size, progress)[0]
+        self._new[result.diff_id.removeprefix("sha256:")] = directory, result.size
+        return result.diff_id, directory
+
+    def commit(self, images: list[NewImage]) -> None:
+        """Put everything in place and into the database."""
+        connection = self.store.connection
+        moved: list[tuple[str, str]] = []
+        try:
+            self._sync(self.directory, "syncfs")
+            self.store.write_durably()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                for image in images:
+                    self._add(image, moved)
+                for directory in (self.store.layers, self.store.blobs):
+                    self._sync(directory, "fsync")
+                connection.execute("COMMIT")
+            except BaseException:
+                for target, origin in reversed(moved):
+                    os.rename(target, origin)
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+        except OSError as error:
+            raise StepFailed("store image", error.filename or self.store.root, error.errno or 0) from error
+        except sqlite3.Error as error:
+            raise ImageError("store image", self.store.root, str(error)) from error
+
+    def _add(self, image: NewImage, moved: list[tuple[str, str]]) -> None:
+        execute = self.store.connection.execute
+        config = image.config
+        if execute("SELECT 1 FROM images WHERE id = ?", (config.id,)).fetchone() is None:
+            chains = chain_ids(config.diff_ids)
+            size = sum(self._place_layer(chain, moved) for chain in chains)
+            for blob in image.blobs:
+                self._place_blob(blob, moved)
+            digest = f"sha256:{image.blobs[0].hex}"
+            blobs = " ".join(blob.hex for blob in image.blobs)
+            row = (config.id, digest, config.text, config.created, size, " ".join(chains), blobs)
+            execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        for name in image.names:
+            execute("REPLACE INTO image_names VALUES (?, ?)", (name, config.id))
+
+    def _place_layer(self, chain: str, moved: list[tuple[str, str]]) -> int:
+        """Make a layer the store's; its size in bytes."""
+        execute = self.store.connection.execute
+        if row := execute("SELECT size FROM layers WHERE chain_id = ?", (chain,)).fetchone():
+            return int(row[0])  # it was there, or another load was quicker
+        if chain in self._new:
+            directory, size = self._new[chain]
+            if os.path.lexists(self._path(chain)):  # left by a commit that was killed
+                self._move(self._path(chain), f"{self.directory}/stale-{chain}", moved)
+            self._move(directory, self._path(chain), moved)
+        else:
+            size = self._sizes[chain]  # its last image was removed meanwhile; our lock has kept the bytes
+        execute("INSERT INTO layers VALUES (?, ?)", (chain, size))
+        return size
+
+    def _place_blob(self, blob: Blob, moved: list[tuple[str, str]]) -> None:
+        target = f"{self.store.blobs}/{blob.hex}"
+        if os.path.exists(target):
+            if os.path.exists(blob.path):  # not when this commit has placed it already
+                os.replace(blob.path, target)
+        else:
+            self._move(blob.path, target, moved)
+
+    @staticmethod
+    def _move(origin: str, target: str, moved: list[tuple[str, str]]) -> None:
+        os.rename(origin, target)
+        moved.append((target, origin))
+
+    def _has(self, chain: str) -> bool:
+        row = self.store.connection.execute("SELECT size FROM layers WHERE chain_id = ?", (chain,)).fetchone()
+        if row is not None:
+            self._sizes[chain] = row[0]
+        return row is not None or chain in self._new
+
+    def _path(self, chain: str) -> str:
+        return f"{self.store.layers}/{chain}"
+
+    @staticmethod
+    def _sync(directory: str, function: str) -> None:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            call(function, descriptor, path=directory)
+        finally:
+            os.close(descriptor)
