@@ -140,7 +140,6 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         else:
             perform(filesystem.MakeDevice(root, device))
     perform(filesystem.LinkDevices(root))
-    null = filesystem.open_device(old_root, DEFAULT_DEVICES[0])
 
     stdio = inherited.stdio
     if spec.process.terminal and inherited.console is not None:
@@ -157,7 +156,7 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     for path in spec.readonly_paths:
         perform(filesystem.MakeReadOnly(root, path, "may be read, not written: it is the host's"))
     for path in spec.masked_paths:
-        perform(filesystem.MaskPath(root, null, path))
+        perform(filesystem.MaskPath(root, old_root, DEFAULT_DEVICES[0], path))
     # because docker and runc make a working directory that the image lacks, and a read-only root would not allow it
     perform(filesystem.MakeDirectory(root, spec.process.cwd))
     if spec.root_readonly:
@@ -168,7 +167,7 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         # because pivot_root refuses shared mounts, the propagation that was asked for comes last
         flags = PROPAGATION.get(spec.rootfs_propagation, mount.MS_PRIVATE)
         perform(filesystem.SetPropagation(flags, "as config.json says"))
-    for descriptor in (old_root, root, null):
+    for descriptor in (old_root, root):
         os.close(descriptor)
     return stdio
 

@@ -323,8 +323,9 @@ class MaskPath(Operation):
     step = "mask path"
     reason = "tells or does too much about the host"
 
-    def __init__(self, root: int, null: int, path: str) -> None:
+    def __init__(self, root: int, old_root: int, null: Device, path: str) -> None:
         self.root = root
+        self.old_root = old_root
         self.null = null
         self.path = path
 
@@ -345,7 +346,8 @@ class MaskPath(Operation):
                 mount.mount("tmpfs", ".", "tmpfs", mount.MS_RDONLY, "size=0k,mode=0")
                 os.chdir("/")
             else:
-                tree = mount.open_tree(self.null, "", mount.OPEN_TREE_CLONE | mount.AT_EMPTY_PATH)
+                # Out of the host's /dev each time: the container's could be anything, and 6.1 clones no detached tree.
+                tree = open_device(self.old_root, self.null)
                 mount.move_mount(tree, target, "")
                 os.close(tree)
         finally:

@@ -1,0 +1,241 @@
+#!/usr/bin/env bash
+# Install pycontainer on Debian or Ubuntu, or take it away again; see usage().
+set -euo pipefail
+# Whatever the caller's is, because users who are not root run what is installed.
+umask 022
+
+CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+PREFIX=/opt/pycontainer
+LINKS=/usr/local/bin
+ROOT=/var/lib/pycontainer
+STATE=/run/pycontainer
+BRIDGE=pyc0
+COMMANDS=(pycontainer:pycontainer.cli.main pycontainer-runtime:pycontainer.runtime.main)
+# python-prctl is compiled and needs a compiler and libcap's headers; the built-in image is made of busybox-static; tini
+# is what --init runs.
+PACKAGES=(python3 python3-venv python3-dev gcc libc6-dev libcap-dev nftables iproute2 kmod busybox-static tini)
+# Not a python3 from PATH, because that may be a user's own, which can go away.
+PYTHON=/usr/bin/python3
+
+usage() {
+    cat <<END
+usage: install.sh [--no-packages]     install pycontainer, or upgrade what is installed; images are kept
+       install.sh --uninstall [--yes] take everything away, images and containers too; --yes does not ask
+       install.sh --packages-only [PACKAGE...]
+                                      only install the Debian packages it needs, and those named
+
+With --no-packages nothing is installed with apt-get: for distributions that have none.
+END
+}
+
+die() {
+    printf 'install.sh: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf 'hint: %s\n' "$2" >&2
+    exit 1
+}
+
+say() {
+    printf '==> %s\n' "$*"
+}
+
+is_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+install_packages() {
+    command -v apt-get >/dev/null ||
+        die "this is not Debian or Ubuntu: apt-get is missing" \
+            "install what these packages hold by hand: ${PACKAGES[*]}; then run ./install.sh --no-packages"
+    local missing=() package
+    for package in "$@"; do
+        is_installed "$package" || missing+=("$package")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "installing Debian packages: ${missing[*]}"
+    # The package lists may be missing or old: bring them up to date only when that is so.
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" </dev/null 2>/dev/null || {
+        apt-get update </dev/null
+        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" </dev/null
+    }
+}
+
+check_python() {
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "$("$PYTHON" --version) is too old, 3.11 is needed" "Debian 12 and Ubuntu 24.04 have it"
+}
+
+make_environment() {
+    # An environment of another Python version, or a broken one, is made anew.
+    local version
+    version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    if ! "$PREFIX/bin/python3" -c "import pip, sys; sys.exit('%d.%d' % sys.version_info[:2] != '$version')" 2>/dev/null; then
+        say "making a virtual environment in $PREFIX"
+        "$PYTHON" -m venv --clear "$PREFIX"
+    fi
+    SITE=$PREFIX/lib/python$version/site-packages
+}
+
+install_package() {
+    say "installing pycontainer and its Python packages"
+    # From a copy, because building in the checkout would leave files there and pick up old ones.
+    local copy
+    copy=$(mktemp -d)
+    # shellcheck disable=SC2064  # the name is known now
+    trap "rm -rf '$copy'" EXIT
+    cp -r "$CHECKOUT"/{pyproject.toml,README.md,LICENSE,pycontainer} "$copy"
+    "$PREFIX/bin/python3" -m pip install -qq --upgrade --use-pep517 "$copy" </dev/null
+    # Here, because PYTHONDONTWRITEBYTECODE may be set, and without the .pyc files every start would compile.
+    env -u PYTHONDONTWRITEBYTECODE "$PREFIX/bin/python3" -m compileall -q "$SITE"
+    rm -rf "$copy"
+    trap - EXIT
+}
+
+write_commands() {
+    # -I and -S leave out the environment's and site's start-up work, which takes milliseconds.
+    local command name module
+    for command in "${COMMANDS[@]}"; do
+        name=${command%%:*} module=${command#*:}
+        rm -f "$PREFIX/bin/$name"
+        cat >"$PREFIX/bin/$name" <<END
+#!$PREFIX/bin/python3 -IS
+import sys
+
+sys.path.append("$SITE")
+
+from $module import main
+
+sys.exit(main())
+END
+        chmod 755 "$PREFIX/bin/$name"
+        mkdir -p "$LINKS"
+        ln -sfn "$PREFIX/bin/$name" "$LINKS/$name"
+    done
+}
+
+load_image() {
+    local archive id
+    archive=$(mktemp)
+    # shellcheck disable=SC2064
+    trap "rm -f '$archive'" EXIT
+    id=$("$PREFIX/bin/python3" "$CHECKOUT/images/busybox/build.py" "$archive")
+    if ! "$PREFIX/bin/pycontainer" image inspect busybox 2>/dev/null | grep -q "$id"; then
+        say "loading the built-in image busybox"
+        "$PREFIX/bin/pycontainer" load -i "$archive"
+    fi
+    rm -f "$archive"
+    trap - EXIT
+}
+
+do_install() {
+    check_python
+    make_environment
+    install_package
+    write_commands
+    load_image
+    say "$("$PREFIX/bin/pycontainer" --version) is installed; try: sudo pycontainer run -it busybox sh"
+}
+
+# Directories named pycontainer in the cgroup v2 hierarchy.
+cgroups() {
+    local mountpoint
+    mountpoint=$(awk '/ - cgroup2 / { print $5; exit }' /proc/self/mountinfo)
+    [ -z "$mountpoint" ] || [ ! -d "$mountpoint/pycontainer" ] || echo "$mountpoint/pycontainer"
+}
+
+refuse_running() {
+    local group processes
+    for group in $(cgroups); do
+        processes=$(find "$group" -name cgroup.procs -exec cat {} + | tr '\n' ' ')
+        [ -z "$processes" ] || die "containers are running, with the processes $processes" "stop them first"
+    done
+}
+
+confirm() {
+    local path
+    echo "This deletes:"
+    for path in "$PREFIX" "$ROOT" "$STATE"; do
+        [ ! -e "$path" ] || printf '  %-24s %s\n' "$path" "$(du -shx "$path" 2>/dev/null | cut -f1)"
+    done
+    [ ! -e "$ROOT" ] || echo "$ROOT holds all images, containers, volumes and logs."
+    [ "$YES" = no ] || return 0
+    [ -t 0 ] || die "not asked, because stdin is not a terminal; nothing was deleted" "add --yes"
+    local answer
+    read -r -p "Go on? [y/N] " answer
+    [[ $answer == [yY]* ]] || die "nothing was deleted"
+}
+
+end_processes() {
+    # What is resident between two commands; its argv[0] is the environment's interpreter.
+    local directory program
+    for directory in /proc/[0-9]*; do
+        IFS= read -r -d '' program <"$directory/cmdline" 2>/dev/null || continue
+        [[ $program != "$PREFIX"/* ]] || kill "${directory#/proc/}" 2>/dev/null || true
+    done
+}
+
+do_uninstall() {
+    refuse_running
+    confirm
+    end_processes
+    local name place group
+    # Deepest first, and before anything is deleted, because rm must not follow a mount into a user's directory.
+    while IFS= read -r place; do
+        umount "$place"
+    done < <(awk '{ print $5 }' /proc/self/mountinfo | grep -E "^($ROOT|$STATE)(/|\$)" | sort -r)
+    if command -v nft >/dev/null && nft list table ip pycontainer >/dev/null 2>&1; then
+        nft delete table ip pycontainer
+    fi
+    if ip link show "$BRIDGE" >/dev/null 2>&1; then
+        ip link delete "$BRIDGE"
+    fi
+    for group in $(cgroups); do
+        find "$group" -depth -type d -exec rmdir {} \;
+    done
+    for name in "${COMMANDS[@]%%:*}"; do
+        [ "$(readlink "$LINKS/$name" || true)" != "$PREFIX/bin/$name" ] || rm "$LINKS/$name"
+    done
+    rm -rf --one-file-system "$PREFIX" "$ROOT" "$STATE"
+    say "pycontainer is gone; the Debian packages stay: ${PACKAGES[*]}"
+}
+
+main() {
+    local action=install
+    YES=no WITH_PACKAGES=yes
+    case "${1-}" in
+    --no-packages)
+        WITH_PACKAGES=no
+        shift
+        ;;
+    --packages-only)
+        action=packages
+        shift
+        ;;
+    --uninstall)
+        action=uninstall
+        shift
+        if [ "${1-}" = --yes ]; then
+            YES=yes
+            shift
+        fi
+        ;;
+    -h | --help)
+        usage
+        return
+        ;;
+    esac
+    if [ "$action" != packages ] && [ $# -gt 0 ]; then
+        usage >&2
+        exit 2
+    fi
+    [ "$(id -u)" = 0 ] || die "must be run as root" "sudo ./install.sh $*"
+    case $action in
+    install)
+        [ $WITH_PACKAGES = no ] || install_packages "${PACKAGES[@]}"
+        do_install
+        ;;
+    uninstall) do_uninstall ;;
+    packages) install_packages "${PACKAGES[@]}" "$@" ;;
+    esac
+}
+
+main "$@"

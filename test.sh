@@ -1,0 +1,189 @@
+#!/usr/bin/env bash
+# Run the tests; see usage(). Installs what they need. Needs no terminal.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")"
+VENV=.venv
+PYTHON=/usr/bin/python3
+TIERS=() FAILED=()
+
+usage() {
+    cat <<'END'
+usage: test.sh                     run lint, unit, root and uml
+       test.sh lint|unit|root|uml [PYTEST ARGUMENT...]
+       test.sh pristine            install in a new Debian 12 and run a container there
+END
+}
+
+say() {
+    printf '\n==> %s\n' "$*"
+}
+
+is_unified() {
+    grep -q memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null
+}
+
+# packages TIER...: the Debian packages that these tiers need, besides those of pycontainer itself.
+packages() {
+    local tier
+    echo procps
+    for tier in "$@"; do
+        case $tier in
+        lint)
+            echo shellcheck
+            # Not in every release; without it one check is left out, and says so.
+            ! apt-cache show vagrant >/dev/null 2>&1 || echo vagrant
+            ;;
+        root) printf '%s\n' strace tmux iputils-ping util-linux ;;
+        uml) is_unified || printf '%s\n' user-mode-linux e2fsprogs util-linux ;;
+        pristine) printf '%s\n' mmdebstrap git ;;
+        esac
+    done
+}
+
+# prepare TIER...: install what they need.
+prepare() {
+    if [ "$(id -u)" = 0 ]; then
+        local wanted
+        mapfile -t wanted < <(packages "$@")
+        ./install.sh --packages-only "${wanted[@]}"
+    fi
+    local stamp
+    stamp=$(sha256sum pyproject.toml; "$PYTHON" --version)
+    if [ "$(cat $VENV/stamp 2>/dev/null)" != "$stamp" ]; then
+        say "making the tests' environment in $VENV"
+        "$PYTHON" -m venv --clear $VENV
+        $VENV/bin/python3 -m pip install -qq --use-pep517 --config-settings editable_mode=compat -e '.[test]' </dev/null
+        echo "$stamp" >$VENV/stamp
+    fi
+    # Because the guest of the uml tier cannot write them, and parsing is slow in it.
+    env -u PYTHONDONTWRITEBYTECODE $VENV/bin/python3 -m compileall -q pycontainer tests "$VENV"/lib/python3*/site-packages
+}
+
+# check NAME COMMAND...: run it and remember when it fails.
+check() {
+    local name=$1
+    shift
+    if "$@" </dev/null; then
+        echo "ok: $name"
+    else
+        echo "FAILED: $name"
+        FAILED+=("$name")
+    fi
+}
+
+# Every file whose first line names a shell.
+shell_scripts() {
+    find ./* .ci -type f -exec awk 'FNR == 1 && /^#!.*sh$/ { print FILENAME } { nextfile }' {} +
+}
+
+run_lint() {
+    say lint
+    check "ruff format" $VENV/bin/ruff format --check .
+    check "ruff check" $VENV/bin/ruff check --quiet .
+    check mypy $VENV/bin/mypy
+    check "mypy, tools" $VENV/bin/mypy images/busybox/build.py tests/uml/boot.py tests/summary.py
+    local scripts
+    mapfile -t scripts < <(shell_scripts)
+    check shellcheck shellcheck "${scripts[@]}"
+    if command -v vagrant >/dev/null; then
+        check "vagrant validate" env VAGRANT_HOME="$RESULTS/vagrant" VAGRANT_DOTFILE_PATH="$RESULTS/dot" vagrant validate --ignore-provider
+    else
+        echo "skipped: vagrant validate, because vagrant is not installed"
+    fi
+}
+
+# run_pytest TIER LAUNCHER... -- ARGUMENT...
+run_pytest() {
+    local tier=$1 launcher=()
+    shift
+    while [ "$1" != -- ]; do
+        launcher+=("$1")
+        shift
+    done
+    shift
+    say "$tier"
+    TIERS+=("$tier")
+    # Tests that are named stand for the whole tier.
+    [[ " $*" == *" tests/"* ]] || set -- "tests/$tier" "$@"
+    "${launcher[@]}" $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier.xml" "$@" </dev/null ||
+        FAILED+=("$tier (status $?)")
+}
+
+run_uml() {
+    if is_unified; then
+        run_pytest uml -- "--basetemp=$RESULTS/uml" "$@"
+    elif [ "$(uname -m)" = x86_64 ]; then
+        # $RESULTS is /mnt in the guest.
+        run_pytest uml "$PYTHON" tests/uml/boot.py --share "$RESULTS" -- -p no:cacheprovider --junitxml=/mnt/uml.xml "$@"
+    else
+        echo "skipped: uml, because User Mode Linux is for x86-64 only; boot this machine with unified cgroups"
+    fi
+}
+
+# What the tests could leave on this machine.
+belongings() {
+    find /sys/class/net -mindepth 1 -printf 'link %f\n'
+    awk '{ print "mount", $5 }' /proc/self/mountinfo
+    find /sys/fs/cgroup -type d -path '*/pycontainer*' -printf 'cgroup %p\n' 2>/dev/null
+    nft list tables 2>/dev/null
+    ip netns list | sed 's/^/netns /'
+    find /run /var/lib /var/tmp /tmp /dev/shm -maxdepth 1 -name '*pycontainer*' ! -path "$RESULTS" -printf 'file %p\n'
+    find /run/pycontainer /var/lib/pycontainer -mindepth 1 -maxdepth 1 -printf 'file %p\n' 2>/dev/null
+    pgrep -af 'python.*pycontainer|linux\.uml' | grep -v 'test\.sh' | sed 's/^/process /' | cut -c1-150 || true
+}
+
+check_leftovers() {
+    local left attempt
+    # Because the kernel removes links, and processes end, some time after the last test has.
+    for attempt in 1 2 3 4 5; do
+        left=$(comm -13 <(sort <<<"$BEFORE") <(belongings | sort))
+        [ -n "$left" ] || break
+        sleep "0.$attempt"
+    done
+    check "nothing is left behind" test -z "$left"
+    echo "$left"
+}
+
+main() {
+    local tiers=(lint unit root uml)
+    case "${1-}" in
+    lint | unit | root | uml | pristine)
+        tiers=("$1")
+        shift
+        ;;
+    "") ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
+    [ "$(id -u)" = 0 ] || [[ "${tiers[*]}" =~ ^(lint|unit)$ ]] || {
+        echo "test.sh: only lint and unit run without root" >&2
+        exit 1
+    }
+    RESULTS=$(mktemp -d /var/tmp/pycontainer-results-XXXXXX)
+    trap 'rm -rf --one-file-system "$RESULTS"' EXIT
+    prepare "${tiers[@]}"
+    BEFORE=$(belongings)
+    local tier
+    for tier in "${tiers[@]}"; do
+        case $tier in
+        lint) run_lint ;;
+        unit | root) run_pytest "$tier" -- "--basetemp=$RESULTS/$tier" "$@" ;;
+        uml) run_uml "$@" ;;
+        pristine) check pristine tests/pristine/run "$@" ;;
+        esac
+    done
+    say summary
+    [ ${#TIERS[@]} = 0 ] || $VENV/bin/python3 tests/summary.py "$RESULTS" "${TIERS[@]}" ||
+        FAILED+=("tests, see the summary")
+    check_leftovers
+    [ ${#FAILED[@]} = 0 ] || {
+        printf 'FAILED: %s\n' "${FAILED[@]}"
+        exit 1
+    }
+    echo "all passed"
+}
+
+main "$@"

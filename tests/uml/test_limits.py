@@ -1,0 +1,116 @@
+"""What the kernel does with the limits that `run` sets: memory, processor time, number of processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pathlib
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+CGROUPS = pathlib.Path("/sys/fs/cgroup/pycontainer")
+TAKE_100_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
+
+
+def wait_until(condition, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def running(pycontainer, *arguments: str) -> Iterator[pathlib.Path]:
+    """A container in the background; its cgroup directory. It is ended at the end."""
+    cidfile = pycontainer.state / f"cid-{time.monotonic_ns()}"
+    process = pycontainer.popen(
+        "run", "--rm", "--network", "none", "--cidfile", str(cidfile), *arguments, stdin=subprocess.DEVNULL
+    )
+    try:
+        wait_until(lambda: cidfile.exists() and cidfile.read_text())
+        directory = CGROUPS / cidfile.read_text()
+        wait_until(lambda: (directory / "cgroup.procs").exists() and (directory / "cgroup.procs").read_text())
+        yield directory
+    finally:
+        process.terminate()
+        process.wait(30)
+        cidfile.unlink(missing_ok=True)
+
+
+def value(path: pathlib.Path, key: str) -> int:
+    """One number of a cgroup file of `key value` lines."""
+    return next(int(line.split()[1]) for line in path.read_text().splitlines() if line.split()[0] == key)
+
+
+def run(pycontainer, *arguments: str) -> subprocess.CompletedProcess:
+    return pycontainer("run", "--rm", "--network", "none", *arguments)
+
+
+def test_a_program_above_its_memory_limit_is_killed(pycontainer, busybox: str) -> None:
+    assert run(pycontainer, "-m", "64m", busybox, *TAKE_100_MB).returncode == 137
+    assert run(pycontainer, "-m", "200m", busybox, *TAKE_100_MB).returncode == 0
+    assert os.getloadavg()  # and the host lives
+
+
+def test_a_child_above_the_limit_is_killed_and_its_parent_lives(pycontainer, busybox: str) -> None:
+    script = f"{' '.join(TAKE_100_MB)} 2>/dev/null; echo status $?; exit 3"
+    result = run(pycontainer, "-m", "64m", busybox, "sh", "-c", script)
+    assert (result.returncode, result.stdout.splitlines()[-1]) == (3, "status 137")
+
+
+def test_memory_swap_counts_both(pycontainer, busybox: str) -> None:
+    if len(pathlib.Path("/proc/swaps").read_text().splitlines()) < 2:
+        pytest.skip("this machine has no swap")
+    assert run(pycontainer, "-m", "64m", "--memory-swap", "160m", busybox, *TAKE_100_MB).returncode == 0
+    assert run(pycontainer, "-m", "64m", "--memory-swap", "80m", busybox, *TAKE_100_MB).returncode == 137
+
+
+@pytest.mark.parametrize(
+    ("flags", "file", "expected"),
+    [
+        (["-m", "64m"], "memory.max", str(64 << 20)),
+        (["-m", "64m"], "memory.swap.max", "0"),
+        (["-m", "64m", "--memory-swap", "96m"], "memory.swap.max", str(32 << 20)),
+        (["-m", "64m", "--memory-swap", "-1"], "memory.swap.max", "max"),
+        (["--cpus", "0.5"], "cpu.max", "50000 100000"),
+        (["--pids-limit", "20"], "pids.max", "20"),
+        (["--pids-limit", "-1"], "pids.max", "max"),
+        ([], "memory.max", "max"),
+    ],
+)
+def test_each_flag_is_in_its_file(pycontainer, busybox: str, flags: list[str], file: str, expected: str) -> None:
+    with running(pycontainer, *flags, busybox, "sleep", "60") as cgroup:
+        assert (cgroup / file).read_text().strip() == expected
+
+
+def test_half_a_processor(pycontainer, busybox: str) -> None:
+    with running(pycontainer, "--cpus", "0.5", busybox, "sh", "-c", "while :; do :; done") as cgroup:
+        begin, used = time.monotonic(), value(cgroup / "cpu.stat", "usage_usec")
+        time.sleep(5)
+        share = (value(cgroup / "cpu.stat", "usage_usec") - used) / 1e6 / (time.monotonic() - begin)
+        assert 0.45 <= share <= 0.55
+        assert value(cgroup / "cpu.stat", "nr_throttled") > 0
+
+
+def test_a_fork_bomb_is_contained(pycontainer, busybox: str) -> None:
+    bomb = "bomb() { bomb | bomb & }; bomb; sleep 60"
+    with running(pycontainer, "--pids-limit", "20", busybox, "sh", "-c", bomb) as cgroup:
+        wait_until(lambda: value(cgroup / "pids.events", "max") > 0)
+        assert int((cgroup / "pids.current").read_text()) <= 20
+        assert subprocess.run(["true"]).returncode == 0
+
+
+def test_a_limit_that_this_kernel_lacks_is_refused(pycontainer, busybox: str) -> None:
+    if "cpuset" in pathlib.Path("/sys/fs/cgroup/cgroup.controllers").read_text():
+        pytest.skip("this kernel has every controller")
+    result = run(pycontainer, "--cpuset-cpus", "0", busybox, "true")
+    assert result.returncode == 125
+    assert "cpuset" in result.stderr and "hint:" in result.stderr
+
+
+def test_the_container_sees_its_own_limits(pycontainer, busybox: str) -> None:
+    result = run(pycontainer, "-m", "64m", busybox, "cat", "/sys/fs/cgroup/memory.max")
+    assert result.stdout == f"{64 << 20}\n"
