@@ -127,8 +127,8 @@ def resources(config: ContainerConfig) -> Json:
     """`linux.resources` of the OCI specification: bytes, and microseconds of processor time for each 100,000."""
     found: Json = {"devices": [{"allow": config.privileged, "access": "rwm"}]}
     if config.memory is not None:
-        # Without --memory-swap no swap, where docker grants as much again as --memory: a limit of 64m should mean 64m, and
-        # a program that takes more should meet the same end on a machine with swap as on one without.
+        # Without --memory-swap no swap, where docker grants as much again as --memory: 64m should mean 64m, and a
+        # program that takes more should meet the same end on a machine with swap as on one without.
         swap = config.swap if config.swap is not None else config.memory
         found["memory"] = {"limit": config.memory, "swap": swap}
     cpu: Json = {}

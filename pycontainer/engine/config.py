@@ -108,8 +108,8 @@ def parse_size(flag: str, text: str) -> int:
             return -1
         if not number[:1].isdigit() or set(number) - set("0123456789."):
             raise ValueError
-        return int(float(number) * factor)
-    except ValueError:
+        return int(number) * factor if number.isdigit() else int(float(number) * factor)
+    except (ValueError, OverflowError):
         raise UsageError(flag, repr(text), "not a size", "write a number with k, m or g, such as 64m or 1.5g") from None
 
 
@@ -154,7 +154,8 @@ def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, st
     for path in files:
         try:
             with open(path, encoding="utf-8-sig") as file:
-                content = file.read().splitlines()
+                # Not splitlines(), because that also splits values at form feeds and other separators of Unicode's.
+                content = file.read().split("\n")
         except (OSError, UnicodeDecodeError) as error:
             cause = (error.strerror or "").lower() if isinstance(error, OSError) else "not UTF-8 text"
             raise UsageError("read --env-file", path, cause, "one KEY=VALUE a line; # begins a comment") from None
@@ -165,6 +166,8 @@ def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, st
             key = line.partition("=")[0]
             if not key or key != key.strip() or any(character.isspace() for character in key):
                 raise UsageError("read --env-file", f"{path}:{number}", f"not a variable name: {key!r}")
+            if "\0" in line:
+                raise UsageError("read --env-file", f"{path}:{number}", "a NUL byte, which no variable can hold")
             lines.append(line)
     pairs = []
     for text in [*lines, *assignments]:
@@ -188,8 +191,9 @@ def parse_volume(text: str) -> Volume:
     source, target = parts[0], parts[1]
     if not source.startswith(("/", ".")):
         raise UsageError("--volume", repr(source), "named volumes are not supported yet, SRC must be a path", hint)
-    if not target.startswith("/") or os.path.normpath(target) == "/":
-        raise UsageError("--volume", repr(target), "DST must be an absolute path other than /", hint)
+    target = _mount_point(target)
+    if not target:
+        raise UsageError("--volume", repr(parts[1]), "DST must be an absolute path other than /", hint)
     options = ["rbind", "rprivate"]
     for option in parts[2].split(",") if len(parts) == 3 else []:
         if option == "ro":
@@ -200,16 +204,24 @@ def parse_volume(text: str) -> Volume:
             options[1] = option
         elif option not in ("rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", ""):
             raise UsageError("--volume", repr(text), f"unknown option {option!r}", hint)
-    return Volume(os.path.abspath(source), os.path.normpath(target), options)
+    return Volume(os.path.abspath(source), target, options)
+
+
+def _mount_point(path: str) -> str:
+    """`path` without `.`, `..` and doubled slashes; "" for the root and for a relative one."""
+    # One slash, because normpath() keeps exactly two at the beginning.
+    normal = "/" + os.path.normpath(path).lstrip("/")
+    return normal if path.startswith("/") and normal != "/" else ""
 
 
 def _tmpfs(text: str) -> tuple[str, list[str]]:
     target, _, options = text.partition(":")
-    if not target.startswith("/") or os.path.normpath(target) == "/":
+    target = _mount_point(target)
+    if not target:
         raise UsageError("--tmpfs", repr(text), "must be an absolute path other than /", "--tmpfs /tmp:size=64m")
     given = [option for option in options.split(",") if option]
     defaults = ["nosuid", "nodev"] + ([] if "exec" in given else ["noexec"])
-    return os.path.normpath(target), defaults + [option for option in given if option != "exec"]
+    return target, defaults + [option for option in given if option != "exec"]
 
 
 def _ulimit(text: str) -> tuple[str, int, int]:
@@ -218,6 +230,8 @@ def _ulimit(text: str) -> tuple[str, int, int]:
     hint = "--ulimit nofile=1024:2048, soft limit before the hard one, -1 for no limit"
     try:
         values = int(soft), int(hard or soft)
+        if not all(-1 <= value < 1 << 63 for value in values):
+            raise ValueError
     except ValueError:
         raise UsageError("--ulimit", repr(text), "not NAME=SOFT[:HARD]", hint) from None
     import resource

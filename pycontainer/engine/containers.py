@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 import time
 
 from pycontainer import json_text
@@ -16,6 +15,7 @@ from pycontainer.errors import Conflict, HostError, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from typing import Any
 
     from pycontainer.engine.config import ContainerConfig
@@ -153,7 +153,7 @@ def insert(
     )
     try:
         connection.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", values)
-    except sqlite3.IntegrityError:
+    except connection.IntegrityError:
         holder = connection.execute("SELECT id FROM containers WHERE name = ?", (name,)).fetchone()
         if holder is None:
             raise

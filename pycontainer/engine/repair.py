@@ -7,7 +7,6 @@ in the middle of this, the next command finds the rest: the lock file goes last.
 from __future__ import annotations
 
 import os
-import sqlite3
 
 from pycontainer.engine import containers
 from pycontainer.engine.settings import Settings
@@ -16,6 +15,10 @@ from pycontainer.kernel import cgroup
 from pycontainer.kernel.tree import remove_tree
 from pycontainer.network import attach
 from pycontainer.runtime import launch, state
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
 
 KILLED = "the pycontainer process that ran it was killed"
 

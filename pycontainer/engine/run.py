@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import sys
 
 from pycontainer import json_text
@@ -20,6 +19,10 @@ from pycontainer.kernel.undo import Undo
 from pycontainer.monitor.supervise import Monitor
 from pycontainer.network import attach, files, lease
 from pycontainer.runtime.spec import Spec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
 
 
 class Ended(BaseException):
@@ -60,7 +63,7 @@ def _run_image(
         owner = containers.lock(settings.state, container_id)
         undo.push(containers.unlock, settings.state, container_id, owner)
         network = _network(settings, connection, config, journal)
-        container, address = _record(connection, config, image, container_id)
+        container, address = _record(settings, connection, config, image, container_id)
         undo.push(_put_away, settings, connection, config, container_id)
         try:
             directory = settings.container_directory(container_id)
@@ -98,7 +101,7 @@ def _network(
 
 
 def _record(
-    connection: sqlite3.Connection, config: ContainerConfig, image: Image, container_id: str
+    settings: Settings, connection: sqlite3.Connection, config: ContainerConfig, image: Image, container_id: str
 ) -> tuple[containers.Container, str]:
     """The container's row and its address ("" without a bridge), in one transaction. Raises Conflict, UsageError."""
     command = bundle.command_line(config, image.config.get("config") or {})
@@ -106,6 +109,8 @@ def _record(
         raise UsageError("--cidfile", config.cidfile, "the file exists", "remove it, or the container that it names")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
+        # Inside the transaction, because `rmi` may have removed it a moment ago; once the row is there, it will not.
+        Store(settings.root, connection).require(image.id)
         container = containers.insert(connection, container_id, config, image.id, command)
         address = lease.allocate(connection, attach.NAME, container_id) if config.network == "bridge" else ""
     return container, address

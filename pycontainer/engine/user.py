@@ -29,7 +29,7 @@ def resolve(root: int, text: str) -> User:
     user_text, colon, group_text = text.partition(":")
     user_text = user_text or "0"
     entry = _find_user(root, user_text)
-    if entry is None and not user_text.isdigit():
+    if entry is None and not _is_number(user_text):
         cause = "no such user in the image's /etc/passwd"
         raise UsageError("--user", user_text, cause, "use a numeric id, or a name that the image has")
     name, uid, gid, home = entry or ("", _number("--user", user_text), 0, "/")
@@ -41,16 +41,16 @@ def resolve(root: int, text: str) -> User:
 
 def _find_user(root: int, text: str) -> tuple[str, int, int, str] | None:
     for fields in _lines(root, "/etc/passwd"):
-        if len(fields) >= 6 and text in (fields[0], fields[2]) and fields[2].isdigit() and fields[3].isdigit():
+        if len(fields) >= 6 and text in (fields[0], fields[2]) and _is_id(fields[2]) and _is_id(fields[3]):
             return fields[0], int(fields[2]), int(fields[3]), fields[5] or "/"
     return None
 
 
 def _find_group(root: int, text: str) -> int:
     for fields in _lines(root, "/etc/group"):
-        if len(fields) >= 3 and fields[0] == text and fields[2].isdigit():
+        if len(fields) >= 3 and fields[0] == text and _is_id(fields[2]):
             return int(fields[2])
-    if not text.isdigit():
+    if not _is_number(text):
         cause = "no such group in the image's /etc/group"
         raise UsageError("--user", text, cause, "use a numeric id, or a name that the image has")
     return _number("--user", text)
@@ -60,7 +60,7 @@ def _groups(root: int) -> list[tuple[int, list[str]]]:
     return [
         (int(fields[2]), fields[3].split(","))
         for fields in _lines(root, "/etc/group")
-        if len(fields) >= 4 and fields[2].isdigit()
+        if len(fields) >= 4 and _is_id(fields[2])
     ]
 
 
@@ -71,6 +71,15 @@ def _lines(root: int, path: str) -> list[list[str]]:
         # No such file, or nothing that can be read as one: then there are no names, and numbers still work.
         return []
     return [line.split(":") for line in data.decode(errors="replace").splitlines()]
+
+
+def _is_number(text: str) -> bool:
+    # isdigit() alone is true for superscripts, which int() refuses.
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def _is_id(text: str) -> bool:
+    return _is_number(text) and int(text) <= _MOST
 
 
 def _number(flag: str, text: str) -> int:

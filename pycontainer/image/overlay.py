@@ -139,7 +139,7 @@ class MountOverlay(Operation):
         return f"mount -t overlay -o {options} overlay {self.path}"
 
     def execute(self) -> None:
-        # Named by descriptor, because mount(2) has room for 4,095 bytes of options: so the 500 layers that overlayfs takes fit.
+        # Named by descriptor, because mount(2) has room for 4,095 bytes of options: so 500 layers fit.
         with Undo() as undo:
             descriptors = []
             for path in [*self.lowers, self.upper, self.work]:

@@ -15,15 +15,19 @@ This module is imported by `run`: standard library only, and of that what is che
 from __future__ import annotations
 
 import fcntl
-import json
 import os
-import re
-import sqlite3
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
 
+from pycontainer import json_text
 from pycontainer.errors import Conflict, ImageError, NotFound, UsageError
-from pycontainer.image import reference
+from pycontainer.kernel import tree
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from pycontainer.image.reference import Reference
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
@@ -37,9 +41,11 @@ CREATE TABLE IF NOT EXISTS images (
 );
 CREATE TABLE IF NOT EXISTS image_names (
     name TEXT PRIMARY KEY,    -- complete reference with a tag
+    familiar TEXT NOT NULL,   -- the same as people write it
     image_id TEXT NOT NULL REFERENCES images (id)
 );
 CREATE INDEX IF NOT EXISTS image_names_by_image ON image_names (image_id);
+CREATE INDEX IF NOT EXISTS image_names_by_familiar ON image_names (familiar);
 CREATE TABLE IF NOT EXISTS layers (
     chain_id TEXT PRIMARY KEY,
     size INTEGER NOT NULL     -- bytes, unpacked
@@ -48,16 +54,15 @@ CREATE TABLE IF NOT EXISTS layers (
 
 _SELECT = """
 SELECT id, config, layers, size, created, digest,
-       (SELECT group_concat(name, ' ') FROM image_names WHERE image_id = images.id) FROM images
+       (SELECT group_concat(familiar, ' ') FROM image_names WHERE image_id = images.id) FROM images
 """
-_ID = re.compile(r"(sha256:)?([0-9a-f]{2,64})")
 _ABSENT_HINT = (
     "load it with `pycontainer load -i FILE`, make one with `pycontainer import FILE NAME`, "
     "or use one of `pycontainer images`"
 )
 
 
-class Image(NamedTuple):
+class Image:
     """A stored image. `id` is the config's digest, `digest` the manifest's.
 
     names    familiar references, sorted
@@ -67,13 +72,14 @@ class Image(NamedTuple):
     created  RFC 3339, may be empty
     """
 
-    id: str
-    names: list[str]
-    config: dict[str, Any]
-    layers: list[str]
-    size: int
-    created: str
-    digest: str
+    __slots__ = ("config", "created", "digest", "id", "layers", "names", "size")
+
+    def __init__(self, row: tuple[str, str, str, int, str, str, str | None], layers: str) -> None:
+        """`row` is what _SELECT gives, `layers` the directory of all layers."""
+        self.id, config, chains, self.size, self.created, self.digest, names = row
+        self.names = sorted((names or "").split())
+        self.config: dict[str, Any] = json_text.loads(config)
+        self.layers = [f"{layers}/{chain}" for chain in chains.split()]
 
 
 class Store:
@@ -92,29 +98,40 @@ class Store:
         A reference wins over the beginning of an ID. Raises NotFound, Conflict where the beginning is not unique,
         UsageError where it can be neither.
         """
-        match = _ID.fullmatch(name_or_id)
-        is_id = match is not None and (match[1] or len(match[2]) == 64)
+        digits = _digits(name_or_id)
         problem = None
-        if not is_id:
+        if not digits or not (len(digits) == 64 or name_or_id.startswith("sha256:")):
+            if image := self._by_familiar_name(name_or_id):
+                return image
+            from pycontainer.image import reference
+
             try:
                 if image := self._by_reference(reference.parse(name_or_id)):
                     return image
             except UsageError as error:
                 problem = error
-        if match is not None:
-            if image := self._by_id(match[2]):
+        if digits:
+            if image := self._by_id(digits):
                 return image
         elif problem is not None:
             raise problem
         raise NotFound("no such image", name_or_id, hint=_ABSENT_HINT)
 
-    def _by_reference(self, wanted: reference.Reference) -> Image | None:
+    def _by_familiar_name(self, name: str) -> Image | None:
+        """The image whose name is written just so, but for the tag: what `run` looks up, without parsing references."""
+        row = self.connection.execute(
+            f"{_SELECT} WHERE id = (SELECT image_id FROM image_names WHERE familiar IN (?1, ?1 || ':latest'))",
+            (name,),
+        ).fetchone()
+        return Image(row, self.layers) if row else None
+
+    def _by_reference(self, wanted: Reference) -> Image | None:
         if wanted.digest:
             where, value = "digest = ?", wanted.digest
         else:
             where, value = "id = (SELECT image_id FROM image_names WHERE name = ?)", str(wanted)
         row = self.connection.execute(f"{_SELECT} WHERE {where}", (value,)).fetchone()
-        return self._image(row) if row else None
+        return Image(row, self.layers) if row else None
 
     def _by_id(self, prefix: str) -> Image | None:
         # ':' follows the last digit and 'g' the last hexadecimal letter: a range, which the index serves.
@@ -123,35 +140,31 @@ class Store:
         ).fetchall()
         if len(rows) > 1:
             raise Conflict("find image", prefix, "more than one image ID begins so", "write more digits of it")
-        return self._image(rows[0]) if rows else None
+        return Image(rows[0], self.layers) if rows else None
 
     def images(self) -> list[Image]:
         """All images, newest first."""
         rows = self.connection.execute(f"{_SELECT} ORDER BY created DESC, id").fetchall()
-        return [self._image(row) for row in rows]
+        return [Image(row, self.layers) for row in rows]
 
-    def _image(self, row: tuple[str, str, str, int, str, str, str | None]) -> Image:
-        image_id, config, layers, size, created, digest, names = row
-        return Image(
-            image_id,
-            sorted(reference.parse(name).familiar for name in (names or "").split()),
-            json.loads(config),
-            [f"{self.layers}/{chain}" for chain in layers.split()],
-            size,
-            created,
-            digest,
-        )
+    def require(self, image_id: str) -> None:
+        """Raise NotFound unless the image is there still; inside a transaction it then stays."""
+        if self.connection.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone() is None:
+            raise NotFound("no such image", image_id, hint=_ABSENT_HINT)
 
     def tag(self, image_id: str, name: str) -> None:
         """Make `name` mean the image, whatever it meant before. Raises UsageError, NotFound."""
+        from pycontainer.image import reference
+
         wanted = reference.parse(name)
         if wanted.digest:
             raise UsageError("tag image", name, "a tag cannot hold a digest")
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
-            if self.connection.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone() is None:
-                raise NotFound("no such image", image_id, hint=_ABSENT_HINT)
-            self.connection.execute("REPLACE INTO image_names VALUES (?, ?)", (str(wanted), image_id))
+            self.require(image_id)
+            self.connection.execute(
+                "REPLACE INTO image_names VALUES (?, ?, ?)", (str(wanted), wanted.familiar, image_id)
+            )
 
     def remove(self, name_or_id: str, force: bool, in_use: Callable[[str], list[str]]) -> list[str]:
         """Take away a name, and the image with its last name; lines as `docker rmi` prints them.
@@ -179,7 +192,10 @@ class Store:
         return lines
 
     def _remove_rows(self, image: Image, name_or_id: str, force: bool, in_use: Callable[[str], list[str]]) -> list[str]:
-        by_id = (match := _ID.fullmatch(name_or_id)) is not None and image.id.startswith(f"sha256:{match[2]}")
+        from pycontainer.image import reference
+
+        digits = _digits(name_or_id)
+        by_id = bool(digits) and image.id.startswith(f"sha256:{digits}")
         names = image.names
         if not by_id and "@" not in name_or_id:
             names = [reference.parse(name_or_id).familiar]
@@ -193,7 +209,7 @@ class Store:
             )
         lines = []
         for name in names:
-            self.connection.execute("DELETE FROM image_names WHERE name = ?", (str(reference.parse(name)),))
+            self.connection.execute("DELETE FROM image_names WHERE familiar = ?", (name,))
             lines.append(f"Untagged: {name}")
         if not last or containers:
             return lines
@@ -280,12 +296,11 @@ def remove_tree(path: str) -> None:
     """Remove a file or a directory with all in it. Raises ImageError."""
     import errno
     import time
-    from shutil import rmtree
 
     for patience in range(10, -1, -1):
         try:
             if os.path.isdir(path) and not os.path.islink(path):
-                rmtree(path)
+                tree.remove_tree(path)
             else:
                 os.unlink(path)
             return
@@ -294,3 +309,9 @@ def remove_tree(path: str) -> None:
             if error.errno != errno.ENOTEMPTY or not patience:
                 raise ImageError("clear image store", path, (error.strerror or "failed").lower()) from error
             time.sleep(0.05)
+
+
+def _digits(text: str) -> str:
+    """The hexadecimal digits of an image ID or of the beginning of one, at least two; "" for anything else."""
+    digits = text.removeprefix("sha256:")
+    return digits if 2 <= len(digits) <= 64 and not digits.strip("0123456789abcdef") else ""

@@ -18,6 +18,7 @@ import sqlite3
 from typing import Any, NamedTuple
 
 from pycontainer.errors import ImageError, StepFailed
+from pycontainer.image import reference
 from pycontainer.image.implied import inherit_attributes
 from pycontainer.image.ingest import Blob, receive
 from pycontainer.image.manifest import Config, chain_ids
@@ -139,7 +140,7 @@ class Workspace:
             row = (config.id, digest, config.text, config.created, size, " ".join(chains), blobs)
             execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         for name in image.names:
-            execute("REPLACE INTO image_names VALUES (?, ?)", (name, config.id))
+            execute("REPLACE INTO image_names VALUES (?, ?, ?)", (name, reference.parse(name).familiar, config.id))
 
     def _place_layer(self, chain: str, moved: list[tuple[str, str]]) -> int:
         """Make a layer the store's; its size in bytes."""

@@ -11,7 +11,6 @@ This is the part that every run passes through: it imports nothing heavy. What h
 from __future__ import annotations
 
 import errno
-import sqlite3
 
 from pycontainer.errors import Conflict, StepFailed, UsageError
 from pycontainer.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Link, Netlink
@@ -31,6 +30,10 @@ from pycontainer.network.operations import (
     ReadForwarding,
     SetLinkUp,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
 
 NAME = "bridge"  # what docker(1) calls its default network
 LINK_PREFIX = "pyc"

@@ -7,9 +7,12 @@ same address.
 from __future__ import annotations
 
 import _socket
-import sqlite3
 
 from pycontainer.errors import Conflict, NotFound, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS networks (

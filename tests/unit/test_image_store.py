@@ -65,8 +65,8 @@ def test_resolve(store: Store) -> None:
     assert image.config == {"n": "1"}
     assert image.layers == [f"{store.root}/layers/{BASE}", f"{store.root}/layers/{TOP}"]
     for name in ("docker.io/library/one:old", ONE, f"sha256:{ONE}", "11", "sha256:11"):
-        assert store.resolve(name) == image
-    assert store.resolve(f"one@sha256:{ONE[::-1]}") == image
+        assert store.resolve(name).id == image.id
+    assert store.resolve(f"one@sha256:{ONE[::-1]}").id == image.id
 
 
 def test_resolve_failures(store: Store) -> None:
