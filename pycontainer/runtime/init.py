@@ -118,8 +118,9 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         perform(identity.SetName("sethostname", spec.hostname))
     if spec.domainname:
         perform(identity.SetName("setdomainname", spec.domainname))
-    # because a session keyring is inherited, and its keys are the caller's
-    _new_session_keyring()
+    # because both are inherited: the caller's terminal would be the container's /dev/tty, its keys could be read
+    perform(identity.NewSession())
+    perform(identity.NewSessionKeyring())
 
     # because otherwise every mount below would also appear on the host, where / is shared
     perform(
@@ -221,15 +222,6 @@ def _become_program(spec: Spec, stdio: tuple[int, int, int], inherited: Inherite
         perform(identity.Execute(path, program.args, program.env, stdio))
     except StepFailed as error:
         raise _explain_exec(path, error) from None
-
-
-def _new_session_keyring() -> None:
-    try:
-        process.new_session_keyring()
-    except OSError as error:
-        # ENOSYS: a kernel without keyrings; EDQUOT, EPERM: none to be had, and the caller's are not readable anyway
-        if error.errno not in (errno.ENOSYS, errno.EDQUOT, errno.EPERM):
-            raise
 
 
 def _capability_sets(names: dict[str, list[str]] | None) -> dict[str, int] | None:

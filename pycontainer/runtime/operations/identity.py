@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
 from pycontainer.errors import HostError
 from pycontainer.kernel import capability, namespace, netlink, process, terminal
-from pycontainer.kernel.operation import Operation
+from pycontainer.kernel.operation import Operation, quoted
 from pycontainer.kernel.root_path import describe_open, open_in_root
 
 
@@ -19,7 +20,10 @@ class BecomeRoot(Operation):
     reason = "until its maps were written, the process was nobody; root here has power over its own namespaces only"
 
     def describe(self) -> str:
-        return "setgroups(0, NULL)\nsetresgid(0, 0, 0)\nsetresuid(0, 0, 0)"
+        return "setgroups(0, [])\nsetresgid(0, 0, 0)\nsetresuid(0, 0, 0)"
+
+    def shell(self) -> str:
+        return "setpriv --reuid=0 --regid=0 --clear-groups …"
 
     def execute(self) -> None:
         os.setgroups([])
@@ -56,7 +60,7 @@ class SetName(Operation):
         self.reason = "its own name, in its own UTS namespace"
 
     def describe(self) -> str:
-        return f'{self.call}("{self.path}", {len(os.fsencode(self.path))})'
+        return f"{self.call}({quoted(self.path)}, {len(os.fsencode(self.path))})"
 
     def shell(self) -> str:
         return f"{self.call.removeprefix('set')} {self.path}"
@@ -74,7 +78,7 @@ class RaiseLoopback(Operation):
     reason = "programs expect to reach 127.0.0.1, and in a new network namespace it is down"
 
     def describe(self) -> str:
-        return f"sendto(NETLINK, {netlink.set_link_up(netlink.LOOPBACK_IFINDEX)})"
+        return f"sendto(NETLINK_ROUTE, {netlink.set_link_up(netlink.LOOPBACK_IFINDEX)})"
 
     def shell(self) -> str:
         return "ip link set lo up"
@@ -90,6 +94,10 @@ class SetSysctl(Operation):
     group = "namespaces"
     step = "set sysctl"
     reason = "a kernel parameter of the container's namespaces, not of the host"
+    REASONS = {
+        "net.ipv4.ip_unprivileged_port_start": "ports below 1024 need no capability: they are this container's own",
+        "net.ipv4.ping_group_range": "ping needs no capability: every group may open its kind of socket",
+    }
     hint = "only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* belong to a container's namespaces"
 
     def __init__(self, root: int, name: str, value: str) -> None:
@@ -97,12 +105,13 @@ class SetSysctl(Operation):
         self.name = name
         self.value = value
         self.path = "/proc/sys/" + name.replace(".", "/")
+        self.reason = self.REASONS.get(name, self.reason)
 
     def describe(self) -> str:
-        return f'{describe_open(self.path, "O_WRONLY")}\nwrite("{self.value}")'
+        return f"{describe_open(self.path, 'O_WRONLY')}\nwrite(FD<{self.path}>, {quoted(self.value)})"
 
     def shell(self) -> str:
-        return f"sysctl -w {self.name}={self.value}"
+        return f"sysctl -w {_word(f'{self.name}={self.value}')}"
 
     def execute(self) -> None:
         descriptor = open_in_root(self.root, self.path, os.O_WRONLY)
@@ -112,8 +121,47 @@ class SetSysctl(Operation):
             os.close(descriptor)
 
 
+class NewSession(Operation):
+    """A session, and so no controlling terminal: credentials(7)."""
+
+    group = "namespaces"
+    step = "make a new session"
+    reason = "the caller's terminal is not the container's /dev/tty, and a Ctrl-C there does not reach inside by itself"
+
+    def describe(self) -> str:
+        return "setsid()"
+
+    def shell(self) -> str:
+        return "setsid …"
+
+    def execute(self) -> None:
+        os.setsid()
+
+
+class NewSessionKeyring(Operation):
+    """An anonymous session keyring: session-keyring(7)."""
+
+    group = "namespaces"
+    step = "make a new session keyring"
+    reason = "keys of the caller's session are not the container's to use"
+
+    def describe(self) -> str:
+        return "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)"
+
+    def shell(self) -> str:
+        return "keyctl session - …"
+
+    def execute(self) -> None:
+        try:
+            process.new_session_keyring()
+        except OSError as error:
+            # ENOSYS: a kernel without keyrings; EDQUOT, EPERM: none to be had, and the caller's are not readable anyway
+            if error.errno not in (errno.ENOSYS, errno.EDQUOT, errno.EPERM):
+                raise
+
+
 class TakeTerminal(Operation):
-    """A session of its own with the terminal as its controlling one, on descriptors 0, 1 and 2."""
+    """The terminal as the controlling one of the session: ioctl_tty(2)."""
 
     group = "exec"
     step = "take the terminal"
@@ -123,13 +171,12 @@ class TakeTerminal(Operation):
         self.slave = slave
 
     def describe(self) -> str:
-        return f"setsid()\nioctl({self.slave}, TIOCSCTTY, 0)"
+        return f"ioctl({self.slave}<terminal>, TIOCSCTTY, 0)"
 
     def shell(self) -> str:
-        return "setsid --ctty …"
+        return f"setsid --ctty … <&{self.slave}"
 
     def execute(self) -> None:
-        os.setsid()
         terminal.take_controlling_terminal(self.slave)
 
 
@@ -143,14 +190,16 @@ class DropBounding(Operation):
     def __init__(self, bits: int) -> None:
         last = capability.last_capability()
         self.numbers = [number for number in range(last + 1) if not bits >> number & 1]
+        if not self.numbers:
+            self.reason = "nothing to drop: every capability is granted"
 
     def describe(self) -> str:
         names = [capability.NAMES[n] if n < len(capability.NAMES) else str(n) for n in self.numbers]
-        return "\n".join(f"prctl(PR_CAPBSET_DROP, {name})" for name in names) or "prctl(PR_CAPBSET_READ, …)"
+        return f"prctl(PR_CAPBSET_DROP, X) for X in {', '.join(names)}" if names else ""
 
     def shell(self) -> str:
-        names = [capability.NAMES[n].lower() for n in self.numbers if n < len(capability.NAMES)]
-        return f"capsh --drop={','.join(names)} -- …"
+        names = [capability.NAMES[n].lower() if n < len(capability.NAMES) else str(n) for n in self.numbers]
+        return f"capsh {' '.join(f'--drop={group}' for group in _groups(names))} -- …" if names else ""
 
     def execute(self) -> None:
         for number in self.numbers:
@@ -174,12 +223,14 @@ class SetUser(Operation):
     def describe(self) -> str:
         groups = ", ".join(str(group) for group in self.groups)
         return (
-            f"setgroups({len(self.groups)}, [{groups}])\n"
-            f"setresgid({self.gid}, {self.gid}, {self.gid})\nsetresuid({self.uid}, {self.uid}, {self.uid})"
+            f"prctl(PR_SET_KEEPCAPS, 1)\nsetgroups({len(self.groups)}, [{groups}])\n"
+            f"setresgid({self.gid}, {self.gid}, {self.gid})\nsetresuid({self.uid}, {self.uid}, {self.uid})\n"
+            "prctl(PR_SET_KEEPCAPS, 0)"
         )
 
     def shell(self) -> str:
-        return f"setpriv --reuid={self.uid} --regid={self.gid} --groups={','.join(map(str, self.groups))} …"
+        groups = f"--groups={','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
+        return f"setpriv --reuid={self.uid} --regid={self.gid} {groups} …"
 
     def execute(self) -> None:
         # because leaving uid 0 would empty the permitted set, out of which SetCapabilities takes
@@ -195,7 +246,7 @@ class SetCapabilities(Operation):
 
     group = "privileges"
     step = "set capabilities"
-    reason = "root's power cut into pieces, and only these kept"
+    reason = "root's power comes in pieces: the program gets these, whatever its user"
     hint = "pycontainer itself lacks one of these on this host: `capsh --print` shows what it has"
 
     def __init__(self, sets: dict[str, int]) -> None:
@@ -203,14 +254,29 @@ class SetCapabilities(Operation):
 
     def describe(self) -> str:
         s = self.sets
-        return (
+        lines = [
             f"capset({{version=_LINUX_CAPABILITY_VERSION_3, pid=0}}, {{effective={s['effective']:#x}, "
-            f"permitted={s['permitted']:#x}, inheritable={s['inheritable']:#x}}})"
-        )
+            f"permitted={s['permitted']:#x}, inheritable={s['inheritable']:#x}}})",
+            "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)",
+        ]
+        lines.extend(f"prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {name}, 0, 0)" for name in self._names("ambient"))
+        return "\n".join(lines)
+
+    def _names(self, kind: str) -> list[str]:
+        return [name for name in capability.NAMES if self.sets[kind] >> capability.NUMBERS[name] & 1]
 
     def shell(self) -> str:
-        names = [name.lower() for name in capability.NAMES if self.sets["permitted"] >> capability.NUMBERS[name] & 1]
-        return f"capsh --caps='{','.join(names)}=ep' -- …"
+        clauses = []
+        for names, flag in (
+            (self._names("effective"), "e"),
+            (self._names("permitted"), "p"),
+            (self._names("inheritable"), "i"),
+        ):
+            clauses.append((names, flag))
+        if clauses[0][0] == clauses[1][0]:
+            clauses = [(clauses[0][0], "ep"), clauses[2]]
+        words = [f"{group.lower()}+{flag}" for names, flag in clauses for group in _groups(names)]
+        return f'capsh --caps="{" ".join(words) or "="}" -- …'
 
     def execute(self) -> None:
         capability.capset(self.sets["effective"], self.sets["permitted"], self.sets["inheritable"])
@@ -245,10 +311,10 @@ class ChangeDirectory(Operation):
         self.path = path
 
     def describe(self) -> str:
-        return f'chdir("{self.path}")'
+        return f"chdir({quoted(self.path)})"
 
     def shell(self) -> str:
-        return f"cd {self.path}"
+        return f"cd {_word(self.path)}"
 
     def execute(self) -> None:
         os.chdir(self.path)
@@ -271,14 +337,19 @@ class Execute(Operation):
         self.stdio = stdio
 
     def describe(self) -> str:
-        args = ", ".join(f'"{arg}"' for arg in self.args)
-        return (
-            f"close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)\n"
-            f'execve("{self.path}", [{args}], {{{len(self.env)} variables}})'
-        )
+        args = ", ".join(quoted(arg) for arg in self.args)
+        # Without the values, because what is secret among them would end up wherever this text is kept.
+        env = ", ".join(f"{name}=…" for name in self.env)
+        lines = [
+            f"dup2({descriptor}, {number})" if descriptor != number else f"fcntl({number}, F_SETFD, 0)"
+            for number, descriptor in enumerate(self.stdio)
+        ]
+        lines.append("close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)")
+        lines.append(f"execve({quoted(self.path)}, [{args}], [{env}])")
+        return "\n".join(lines)
 
     def shell(self) -> str:
-        return f"exec {' '.join(self.args)}"
+        return f"exec {' '.join(_word(arg) for arg in self.args)}"
 
     def execute(self) -> None:
         for number, descriptor in enumerate(self.stdio):
@@ -288,3 +359,15 @@ class Execute(Operation):
                 os.dup2(descriptor, number, inheritable=True)
         process.close_range_cloexec(3)
         os.execve(self.path, self.args, self.env)
+
+
+def _word(text: str) -> str:
+    """`text` as one word of a shell's; not by shlex, because nothing may be imported after pivot_root."""
+    if text and all(c.isalnum() or c in "@%+=:,./-_" for c in text):
+        return text
+    return "$'" + quoted(text)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+
+
+def _groups(names: list[str]) -> list[str]:
+    """Names joined by commas, a few at a time, because the shell has no way to fold a word."""
+    return [",".join(names[start : start + 4]) for start in range(0, len(names), 4)]
