@@ -199,7 +199,7 @@ do_uninstall() {
 }
 
 main() {
-    local action=install
+    local action=install arguments="$*"
     YES=no WITH_PACKAGES=yes
     case "${1-}" in
     --no-packages)
@@ -227,7 +227,7 @@ main() {
         usage >&2
         exit 2
     fi
-    [ "$(id -u)" = 0 ] || die "must be run as root" "sudo ./install.sh $*"
+    [ "$(id -u)" = 0 ] || die "must be run as root" "sudo ./install.sh $arguments"
     case $action in
     install)
         [ $WITH_PACKAGES = no ] || install_packages "${PACKAGES[@]}"

@@ -33,7 +33,13 @@ def loads(text: str) -> Any:
     """Parse a JSON document. Raises ValueError (with RecursionError for one that is nested too deeply)."""
     start = len(text) - len(text.lstrip(_SPACE))
     try:
-        value, end = _scan(text, start)
+        try:
+            value, end = _scan(text, start)
+        except SystemError:
+            # because the scanner words its errors with json.decoder, and where nobody imported that, it raises nothing
+            import json.decoder  # noqa: F401
+
+            value, end = _scan(text, start)
     except StopIteration as stop:
         raise ValueError(f"a value is missing at character {stop.value}") from None
     if text[end:].strip(_SPACE):
@@ -53,5 +59,7 @@ def dumps(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ",".join(map(dumps, value)) + "]"
     if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise TypeError(f"not JSON: a key that is no string in {value!r}")
         return "{" + ",".join(f"{dumps(key)}:{dumps(item)}" for key, item in value.items()) + "}"
     raise TypeError(f"not JSON: {value!r}")

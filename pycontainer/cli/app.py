@@ -30,7 +30,8 @@ def _run_command() -> click.Command:
         parameters.append(
             click.Option(
                 [*option.flags, option.name],
-                is_flag=option.kind == "flag",
+                # None, because click takes False for "the value may be left out".
+                is_flag=True if option.kind == "flag" else None,
                 multiple=option.kind == "list",
                 metavar=option.metavar or None,
                 help=option.help,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -14,30 +13,29 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from pycontainer.errors import HostError, PycontainerError, UsageError
+from pycontainer.cli.table import human_age, human_size, print_table
+from pycontainer.engine.config import parse_size
+from pycontainer.errors import PycontainerError, UsageError
 
 if TYPE_CHECKING:
     from pycontainer.image.store import Image, Store
     from pycontainer.image.unpack import Progress
 
-_UNITS = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _REFRESH_SECONDS = 0.1
 
 
 def _store(context: click.Context) -> Store:
-    from pycontainer.engine.database import open_database
+    from pycontainer.engine.repair import open_engine
     from pycontainer.image.store import Store
 
-    store = Store(context.obj.root, open_database(context.obj.root))
-    store.clear_leftovers()
-    return store
+    return Store(context.obj.root, open_engine(context.obj))
 
 
 def _parse_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
-    match = re.fullmatch(r"(\d+)([bkmgt]?)b?", text.lower())
-    if match is None or int(match[1]) == 0:
-        raise click.BadParameter(f"{text!r} is not a size such as 500m or 16g")
-    return int(match[1]) << _UNITS[match[2]]
+    size = parse_size("--max-layer-size", text)
+    if size <= 0:
+        raise UsageError("--max-layer-size", repr(text), "not a size", "such as 500m or 16g")
+    return size
 
 
 _max_layer_size = click.option(
@@ -94,11 +92,6 @@ def _progress_bar(quiet: bool) -> Iterator[Progress | None]:
         yield show
 
 
-def _require_root() -> None:
-    if os.geteuid() != 0:
-        raise HostError("change images", "", "this needs root", "use sudo")
-
-
 @click.command()
 @click.option("-i", "--input", "path", default="-", metavar="FILE", help="Archive or OCI layout directory; - is stdin.")
 @_quiet
@@ -108,7 +101,6 @@ def load(context: click.Context, path: str, quiet: bool, max_layer_size: int) ->
     """Load images from a docker archive, an OCI archive or an OCI layout directory."""
     from pycontainer.image.load import load as load_images
 
-    _require_root()
     store = _store(context)
     with contextlib.ExitStack() as stack:
         progress = stack.enter_context(_progress_bar(quiet))
@@ -143,7 +135,6 @@ def import_(
     """Make an image called NAME of one layer, the root file system in the tarball FILE (- is stdin)."""
     from pycontainer.image.importer import import_tarball
 
-    _require_root()
     store = _store(context)
     with _open_input(file) as (source, total), _progress_bar(quiet) as progress:
         image_id = import_tarball(
@@ -177,10 +168,7 @@ def images(context: click.Context, repository: str | None, quiet: bool, _all: bo
         for image_id in dict.fromkeys(row[2] for row in rows):
             click.echo(image_id)
         return
-    rows.insert(0, ("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"))
-    widths = [max(10, *(len(row[column]) + 3 for row in rows)) for column in range(len(rows[0]))]
-    for row in rows:
-        click.echo("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    print_table(("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"), rows)
 
 
 def _matching_names(image: Image, wanted: str | None) -> list[str]:
@@ -202,7 +190,6 @@ def rmi(context: click.Context, names: tuple[str, ...], force: bool) -> None:
     """Remove images by name or ID."""
     from pycontainer.engine.containers import using_image
 
-    _require_root()
     store = _store(context)
     errors: list[PycontainerError] = []
     for name in names:
@@ -225,7 +212,6 @@ def rmi(context: click.Context, names: tuple[str, ...], force: bool) -> None:
 @click.pass_context
 def tag(context: click.Context, source: str, target: str) -> None:
     """Give an image one more name."""
-    _require_root()
     store = _store(context)
     store.tag(store.resolve(source).id, target)
 
@@ -278,16 +264,6 @@ def describe(image: Image) -> dict[str, Any]:
     }
 
 
-def human_size(size: int) -> str:
-    """Bytes with three significant digits, in powers of 1000 as Docker has them."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    return f"{value:.3g}TB"
-
-
 def _age(created: str) -> str:
     from datetime import datetime
 
@@ -298,25 +274,6 @@ def _age(created: str) -> str:
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
     return human_age(time.time() - moment.timestamp())
-
-
-def human_age(seconds: float) -> str:
-    """How long ago, in Docker's words."""
-    hours = round(seconds / 3600)
-    steps = (
-        (seconds < 1, "Less than a second"),
-        (seconds < 2, "1 second"),
-        (seconds < 60, f"{int(seconds)} seconds"),
-        (seconds < 120, "About a minute"),
-        (seconds < 3600, f"{int(seconds / 60)} minutes"),
-        (hours <= 1, "About an hour"),
-        (hours < 48, f"{hours} hours"),
-        (hours < 24 * 14, f"{hours // 24} days"),
-        (hours < 24 * 60, f"{hours // 24 // 7} weeks"),
-        (hours < 24 * 365 * 2, f"{hours // 24 // 30} months"),
-        (True, f"{int(hours / 24 / 365)} years"),
-    )
-    return next(words for holds, words in steps if holds) + " ago"
 
 
 for _command, _names in (

@@ -16,18 +16,40 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    _open_standard_descriptors()
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
         print(f"pycontainer {__version__}")
         status = 0
     else:
         status = guard(lambda: _dispatch(arguments))
+    # Here, because the interpreter would print a traceback if it met the error at its end.
+    status = guard(_flush) or status
+    # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
+    os._exit(status)
+
+
+def _open_standard_descriptors() -> None:
+    """/dev/null in place of those that the caller closed, so that no file of ours takes the number 0, 1 or 2."""
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
+
+
+def _flush() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        pass
-    # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
-    os._exit(status)
+        raise
+    except OSError as error:
+        raise HostError("write to standard output", "", (error.strerror or str(error)).lower()) from None
+    return 0
 
 
 def _dispatch(arguments: list[str]) -> int:
@@ -48,17 +70,10 @@ def run(values: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.engine.config import ContainerConfig
 
     config = ContainerConfig(operands[0], operands[1:], values)
-    require_root()
     from pycontainer.engine.run import run as run_container
     from pycontainer.engine.settings import Settings
 
     return run_container(Settings(), config)
-
-
-def require_root() -> None:
-    """Raise HostError for anybody else."""
-    if os.geteuid() != 0:
-        raise HostError("pycontainer", "", "must be root", f"sudo pycontainer {' '.join(sys.argv[1:])}")
 
 
 def guard(function: Callable[[], int]) -> int:
@@ -86,8 +101,14 @@ def _explain(error: Exception) -> int:
     if kind.__module__.startswith("click"):
         import click
 
-        if isinstance(error, click.ClickException):
+        if isinstance(error, click.exceptions.NoArgsIsHelpError):
             error.show()
+            return 125
+        if isinstance(error, click.ClickException):
+            message = error.format_message().rstrip(".")
+            context = getattr(error, "ctx", None)
+            hint = f"see `{context.command_path} --help`" if context else ""
+            _print_error(message[:1].lower() + message[1:], hint)
             return 125 if isinstance(error, click.UsageError) else error.exit_code
         return 1
     if kind.__module__ == "sqlite3":

@@ -54,8 +54,8 @@ def environment(config: ContainerConfig, image: Json, hostname: str, home: str) 
 def build(
     config: ContainerConfig,
     image: Json,
-    container_id: str,
     *,
+    cgroup: str,
     user: User,
     hostname: str,
     maps: list[IdMap],
@@ -64,6 +64,7 @@ def build(
     """config.json as a value.
 
     image   the OCI image's `config` object
+    cgroup  path from the hierarchy's root
     files   path in the container -> path on the host, of hosts, hostname and resolv.conf
     """
     args = command_line(config, image)
@@ -77,7 +78,7 @@ def build(
     if config.network != "host":
         namespaces.append("network")
     linux: Json = {
-        "cgroupsPath": f"/pycontainer/{container_id}",
+        "cgroupsPath": cgroup,
         "resources": resources(config),
         "maskedPaths": [] if config.privileged else MASKED_PATHS,
         "readonlyPaths": [] if config.privileged else READONLY_PATHS,

@@ -56,7 +56,9 @@ class ContainerConfig:
         self.cpus = _optional(_cpus, "--cpus", values.get("cpus"))
         self.cpuset_cpus = values.get("cpuset_cpus") or ""
         self.pids_limit = _optional(_integer, "--pids-limit", values.get("pids_limit"))
-        self.ulimits = [_ulimit(text) for text in values.get("ulimit") or []]
+        # By name, because config.json may hold each only once; the last one counts.
+        ulimits = {limit[0]: limit for limit in map(_ulimit, values.get("ulimit") or [])}
+        self.ulimits = list(ulimits.values())
         self.privileged = bool(values.get("privileged"))
         self.user_namespace = _user_namespace(values.get("userns")) and not self.privileged
         self.capabilities = _capabilities(

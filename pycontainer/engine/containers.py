@@ -1,7 +1,9 @@
 """Containers as the database knows them: names, ids, id ranges, status, exit.
 
-A container is owned by the process that runs it, which holds a lock (flock(2)) on STATE/containers/ID for as long as it
-lives. A container that is not exited and whose lock nobody holds was left behind: see repair.py.
+A container is owned by the process that runs it, which holds a lock on STATE/containers/ID for as long as it lives.
+A container that is not exited and whose lock nobody holds was left behind: see repair.py. The lock is a record lock of
+fcntl(2), which belongs to that one process. With flock(2) the container's first process would inherit it and, waiting
+for its start, keep the lock of an owner that was killed.
 """
 
 from __future__ import annotations
@@ -75,17 +77,20 @@ def lock(state: str, container_id: str) -> int:
     """Take the owner's lock, waiting for whoever only looks at it; the descriptor that holds it. Raises OSError."""
     while True:
         descriptor = _open_lock(state, container_id)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX)
         if _is_current(state, container_id, descriptor):
             return descriptor
         os.close(descriptor)
 
 
 def try_lock(state: str, container_id: str) -> int | None:
-    """The lock of a container that nobody owns; None where its owner lives. Raises OSError."""
+    """The lock of a container that nobody owns; None where its owner lives. Raises OSError.
+
+    To be called by other processes than the owner only: a record lock is gone when its process closes the file.
+    """
     descriptor = _open_lock(state, container_id)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _is_current(state, container_id, descriptor):
             return descriptor
     except BlockingIOError:
@@ -164,7 +169,7 @@ def insert(
 
 
 def set_running(connection: sqlite3.Connection, container_id: str) -> None:
-    """The program has been started."""
+    """The program is about to be started."""
     connection.execute("UPDATE containers SET status='running', started=? WHERE id=?", (time.time(), container_id))
 
 
@@ -172,7 +177,8 @@ def set_exited(connection: sqlite3.Connection, container_id: str, exit_status: i
     """The program has ended, or never started and `error` says why."""
     connection.execute(
         "UPDATE containers SET status='exited', exit_status=?, error=?, finished=? WHERE id=?",
-        (exit_status, error, time.time(), container_id),
+        # An error may name a file in bytes that are no UTF-8, which SQLite's text cannot hold.
+        (exit_status, error.encode(errors="backslashreplace").decode(), time.time(), container_id),
     )
 
 

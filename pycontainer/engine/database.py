@@ -25,6 +25,8 @@ def open_database(root: str) -> sqlite3.Connection:
     A transaction is written `with connection: connection.execute("BEGIN IMMEDIATE"); …`. WAL with synchronous=NORMAL:
     a commit survives the death of the process at once, and a crash of the machine up to the last checkpoint.
     """
+    if os.geteuid() != 0:
+        raise HostError("pycontainer must be run as root", hint="put sudo before the command")
     path = os.path.join(root, "db.sqlite")
     try:
         # 0700, because layers hold setuid programs, and other users of the host have no business with them.
@@ -34,7 +36,7 @@ def open_database(root: str) -> sqlite3.Connection:
             _make_tables(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
     except (OSError, _sqlite3.Error) as error:
-        hint = "is the disk full, or are you not root?"
+        hint = "is the disk full?"
         raise HostError("open the database", path, str(error).lower(), hint) from error
     return connection
 

@@ -7,9 +7,12 @@ in the middle of this, the next command finds the rest: the lock file goes last.
 from __future__ import annotations
 
 import os
+import sys
 
 from pycontainer.engine import containers
+from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
+from pycontainer.errors import PycontainerError
 from pycontainer.image.store import Store
 from pycontainer.kernel import cgroup
 from pycontainer.kernel.tree import remove_tree
@@ -21,6 +24,13 @@ if TYPE_CHECKING:
     import sqlite3
 
 KILLED = "the pycontainer process that ran it was killed"
+
+
+def open_engine(settings: Settings) -> sqlite3.Connection:
+    """The database, after what was left behind has been repaired: what every command begins with. Raises HostError."""
+    connection = open_database(settings.root)
+    repair(settings, connection)
+    return connection
 
 
 def repair(settings: Settings, connection: sqlite3.Connection) -> None:
@@ -35,9 +45,22 @@ def repair(settings: Settings, connection: sqlite3.Connection) -> None:
         if owner is not None:
             try:
                 put_away_dead(settings, connection, container_id)
-            finally:
-                containers.unlock(settings.state, container_id, owner)
+            except BaseException as error:
+                # The lock's file stays: it is what tells the next command that there is something left.
+                os.close(owner)
+                if not isinstance(error, (OSError, PycontainerError)):
+                    raise
+                # Said and not raised, because one container that cannot be put away must not stop every command.
+                sys.stderr.write(f"pycontainer: repair container {container_id[:12]}: {_cause(error)}\n")
+                continue
+            containers.unlock(settings.state, container_id, owner)
     Store(settings.root, connection).clear_leftovers()
+
+
+def _cause(error: OSError | PycontainerError) -> str:
+    if isinstance(error, PycontainerError):
+        return error.message
+    return f"{error.filename}: {(error.strerror or str(error)).lower()}" if error.filename else str(error).lower()
 
 
 def _directories(settings: Settings) -> list[str]:
@@ -52,20 +75,22 @@ def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_
     end_processes(settings, container_id)
     # Read again under the lock: its owner may have put it away since the caller looked.
     row = connection.execute("SELECT auto_remove, status FROM containers WHERE id=?", (container_id,)).fetchone()
-    if row is not None and not row[0] and row[1] != "exited":
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            containers.set_exited(connection, container_id, 137, KILLED)
-            attach.detach(connection, container_id)
-    elif row is None or row[0]:
+    if row is None or row[0]:
         remove(settings, connection, container_id)
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if row[1] != "exited":
+            containers.set_exited(connection, container_id, 137, KILLED)
+        # Also of one that has exited: its owner may have been killed between the two.
+        attach.detach(connection, container_id)
 
 
 def end_processes(settings: Settings, container_id: str) -> None:
     """Kill what still runs of the container, and remove its cgroup and the runtime's state. Raises OSError."""
     hierarchy = cgroup.find_hierarchy()
     if hierarchy is not None:
-        launch.remove_cgroup(f"{hierarchy.mountpoint}/pycontainer/{container_id}")
+        launch.remove_cgroup(hierarchy.mountpoint + settings.cgroup(container_id))
     if container_id in state.list_ids(settings.runtime_root):
         launch.delete(state.load(settings.runtime_root, container_id), force=True)
 

@@ -8,14 +8,13 @@ import sys
 from pycontainer import json_text
 from pycontainer.engine import bundle, containers, repair, user
 from pycontainer.engine.config import ContainerConfig
-from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import PycontainerError, UsageError
+from pycontainer.errors import PycontainerError, StepFailed, UsageError
 from pycontainer.image import overlay
 from pycontainer.image.store import Image, Store
 from pycontainer.kernel import signals
 from pycontainer.kernel.operation import Journal
-from pycontainer.kernel.undo import Undo
+from pycontainer.kernel.undo import Interruptible, Undo
 from pycontainer.monitor.supervise import Monitor
 from pycontainer.network import attach, files, lease
 from pycontainer.runtime.spec import Spec
@@ -37,16 +36,16 @@ def run(settings: Settings, config: ContainerConfig) -> int:
     """Run one container in the foreground; the program's exit status. Raises PycontainerError, OSError."""
     _check_terminal(config)
     journal = Journal(os.dup(2) if config.explain else None)
-    signals.raise_on((signals.SIGINT, signals.SIGTERM, signals.SIGHUP), Ended)
-    connection = open_database(settings.root)
     try:
-        repair.repair(settings, connection)
-        image = Store(settings.root, connection).resolve(config.image)
-        return _run_image(settings, connection, config, image, journal)
+        signals.raise_on((signals.SIGINT, signals.SIGTERM, signals.SIGHUP), Ended)
+        connection = repair.open_engine(settings)
+        try:
+            image = Store(settings.root, connection).resolve(config.image)
+            return _run_image(settings, connection, config, image, journal)
+        finally:
+            connection.close()
     except Ended as ended:
         return 128 + ended.number
-    finally:
-        connection.close()
 
 
 def _check_terminal(config: ContainerConfig) -> None:
@@ -70,22 +69,35 @@ def _run_image(
             overlay.make_directories(directory, container.id_base)
             _write_cidfile(config, container_id)
             maps = config.id_maps(container.id_base)
-            root = overlay.mount_root(journal, image.layers, directory, maps)
+            # Pushed before, because it may fail with the first of its two mounts made.
             undo.push(overlay.unmount_root, directory, bool(maps))
-            spec = _write_bundle(connection, config, image_config, container, address, directory, root)
+            root = overlay.mount_root(journal, image.layers, directory, maps)
+            spec = _write_bundle(settings, connection, config, image_config, container, address, root)
             monitor = Monitor(spec, container_id, settings.runtime_root, journal, interactive=config.interactive)
             undo.push(monitor.delete)
             _create_and_connect(monitor, network, container_id, address, journal)
             containers.set_running(connection, container_id)
-            status = monitor.run()
+            with Interruptible():
+                status = monitor.run()
         except PycontainerError as error:
-            containers.set_exited(connection, container_id, error.exit_status, str(error))
+            _set_failed(connection, container_id, error.exit_status, str(error))
+            raise
+        except OSError as error:
+            _set_failed(connection, container_id, 125, str(error))
             raise
         except Ended as ended:
-            containers.set_exited(connection, container_id, 128 + ended.number, "interrupted")
+            _set_failed(connection, container_id, 128 + ended.number, "interrupted")
             raise
         containers.set_exited(connection, container_id, status)
         return status
+
+
+def _set_failed(connection: sqlite3.Connection, container_id: str, exit_status: int, error: str) -> None:
+    try:
+        containers.set_exited(connection, container_id, exit_status, error)
+    except connection.Error:
+        # On a full disk, perhaps. The error that is on its way says more, and the next command finds the row.
+        pass
 
 
 def _network(
@@ -136,15 +148,16 @@ def _write_cidfile(config: ContainerConfig, container_id: str) -> None:
 
 
 def _write_bundle(
+    settings: Settings,
     connection: sqlite3.Connection,
     config: ContainerConfig,
     image_config: bundle.Json,
     container: containers.Container,
     address: str,
-    directory: str,
     root: str,
 ) -> Spec:
     """Write config.json and the files that go with it; the parsed specification. Raises PycontainerError, OSError."""
+    directory = settings.container_directory(container.id)
     hostname = config.hostname or (os.uname().nodename if config.network == "host" else container.id[:12])
     root_descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -158,7 +171,7 @@ def _write_bundle(
     value = bundle.build(
         config,
         image_config,
-        container.id,
+        cgroup=settings.cgroup(container.id),
         user=who,
         hostname=hostname,
         maps=config.id_maps(container.id_base),
@@ -232,7 +245,11 @@ def _create_and_connect(
     created = monitor.create()
     if network is None:
         return
-    namespace = os.open(f"/proc/{created.state.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    path = f"/proc/{created.state.pid}/ns/net"
+    try:
+        namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StepFailed("open the container's network namespace", path, error.errno or 0) from None
     try:
         attach.attach(journal, network, container_id, namespace, address)
     finally:

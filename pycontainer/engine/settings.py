@@ -17,8 +17,12 @@ class Settings:
 
     @property
     def runtime_root(self) -> str:
-        """Where the OCI runtime keeps its state."""
-        return f"{self.state}/runtime"
+        """Where the OCI runtime keeps the state of the engine's containers; pycontainer-runtime's own are elsewhere."""
+        return f"{self.state}/engine"
+
+    def cgroup(self, container_id: str) -> str:
+        """A container's cgroup, from the hierarchy's root: /pycontainer/ID, below the state directory's own name."""
+        return f"/{os.path.basename(os.path.normpath(self.state))}/{container_id}"
 
     def container_directory(self, container_id: str) -> str:
         """The bundle of a container: config.json, upper, work, rootfs and the files that are bound into it."""

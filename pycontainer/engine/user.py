@@ -34,9 +34,11 @@ def resolve(root: int, text: str) -> User:
         raise UsageError("--user", user_text, cause, "use a numeric id, or a name that the image has")
     name, uid, gid, home = entry or ("", _number("--user", user_text), 0, "/")
     if colon and group_text:
-        return User(uid, _find_group(root, group_text), [], home)
+        gid = _find_group(root, group_text)
+        return User(uid, gid, [gid], home)
     groups = [group for group, members in _groups(root) if name and name in members and group != gid]
-    return User(uid, gid, groups, home)
+    # The primary group too, because a set-group-ID program could otherwise shed it (CVE-2022-36109).
+    return User(uid, gid, [gid, *groups], home)
 
 
 def _find_user(root: int, text: str) -> tuple[str, int, int, str] | None:

@@ -20,18 +20,20 @@ class NewUserNamespace(Operation):
 
     group = "image"
     step = "make the user namespace of the layers"
-    reason = "ID-mapped mounts take their map from a user namespace"
+    reason = "only a carrier of the id map: ID-mapped mounts take theirs from a user namespace"
     hint = "are user namespaces switched off (sysctl user.max_user_namespaces)? --userns=host does without"
 
     def __init__(self, maps: list[IdMap]) -> None:
         self.maps = maps
 
     def describe(self) -> str:
-        text = "".join(f"{extent}\\n" for extent in self.maps)
-        return f'unshare(CLONE_NEWUSER)\nwrite("{text}")\nwrite("{text}")'
+        return namespace.describe_new_user_namespace(self.maps, self.maps)
 
     def shell(self) -> str:
-        return "unshare --user sleep infinity & echo '…' > /proc/$!/uid_map"
+        text = "\\n".join(str(extent) for extent in self.maps)
+        return (
+            f"unshare --user sleep infinity &\nfor map in uid_map gid_map; do printf '{text}\\n' > /proc/$!/$map; done"
+        )
 
     def execute(self) -> int:
         return namespace.new_user_namespace(self.maps, self.maps)
@@ -67,10 +69,13 @@ class MountScratch(Operation):
         self.count = count
 
     def describe(self) -> str:
-        return f'mount("tmpfs", "{self.path}", "tmpfs", MS_NOSUID|MS_NODEV|MS_NOEXEC, "mode=0700")'
+        lines = [f'mount("tmpfs", "{self.path}", "tmpfs", MS_NOSUID|MS_NODEV|MS_NOEXEC, "mode=0700")']
+        lines.extend(f'mkdir("{self.path}/{position}", 0777)' for position in range(self.count))
+        return "\n".join(lines)
 
     def shell(self) -> str:
-        return f"mount -t tmpfs -o nosuid,nodev,noexec,mode=0700 tmpfs {self.path}"
+        names = " ".join(str(position) for position in range(self.count))
+        return f"mount -t tmpfs -o nosuid,nodev,noexec,mode=0700 tmpfs {self.path}\ncd {self.path} && mkdir {names}"
 
     def execute(self) -> None:
         flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
@@ -96,12 +101,12 @@ class MapLayer(Operation):
         return (
             f'open_tree(AT_FDCWD, "{self.path}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
             f'mount_setattr(TREE, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP, '
-            f"userns_fd={self.userns}}})\n"
+            f"userns_fd={self.userns}<user namespace>}})\n"
             f'move_mount(TREE, "", AT_FDCWD, "{self.target}", MOVE_MOUNT_F_EMPTY_PATH)'
         )
 
     def shell(self) -> str:
-        return f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {self.path} {self.target}"
+        return f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {self.path} {os.path.basename(self.target)}"
 
     def execute(self) -> None:
         tree = mount.open_tree(mount.AT_FDCWD, self.path, mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC)
@@ -127,16 +132,25 @@ class MountOverlay(Operation):
         self.path = target
 
     def describe(self) -> str:
-        count = len(self.lowers)
-        return (
-            f'openat(AT_FDCWD, "{self.lowers[0]}", O_PATH|O_DIRECTORY|O_CLOEXEC), … {count} layers, upper and work\n'
-            f'chdir("/proc/self/fd")\n'
-            f'mount("overlay", "{self.path}", "overlay", MS_NODEV, "lowerdir=FD:…,upperdir=FD,workdir=FD")'
-        )
+        directories = [*self.lowers, self.upper, self.work]
+        lines = [f'openat(AT_FDCWD, "{path}", O_PATH|O_DIRECTORY|O_CLOEXEC)' for path in directories]
+        options = f"lowerdir={':'.join(['FD'] * len(self.lowers))},upperdir=FD,workdir=FD"
+        lines.append('chdir("/proc/self/fd")')
+        lines.append(f'mount("overlay", "{self.path}", "overlay", MS_NODEV, "{options}")')
+        return "\n".join(lines)
 
     def shell(self) -> str:
-        options = f"nodev,lowerdir={':'.join(self.lowers)},upperdir={self.upper},workdir={self.work}"
-        return f"mount -t overlay -o {options} overlay {self.path}"
+        # In short words, because mount(8) takes all the layers as one, which cannot be folded.
+        mapped = os.path.dirname(self.lowers[0]) == self.path
+        names = [os.path.basename(path) for path in self.lowers]
+        lines = [] if mapped else [f"cd {os.path.dirname(self.lowers[0])}"]
+        lines += [] if mapped else [f"layer{number}={name}" for number, name in enumerate(names)]
+        lower = ":".join(names if mapped else (f"$layer{number}" for number in range(len(names))))
+        upper, work = ("../upper", "../work") if mapped else (self.upper, self.work)
+        lines.append(
+            f"mount -t overlay -o nodev,lowerdir={lower} -o upperdir={upper} -o workdir={work} overlay {self.path}"
+        )
+        return "\n".join(lines)
 
     def execute(self) -> None:
         # Named by descriptor, because mount(2) has room for 4,095 bytes of options: so 500 layers fit.
@@ -178,6 +192,7 @@ def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[I
     target = f"{directory}/rootfs"
     lowers = layers[::-1]
     journal.perform(PrivateMounts())
+    journal.define("ID", os.path.basename(directory))
     if maps:
         userns = journal.perform(NewUserNamespace(maps))
         try:

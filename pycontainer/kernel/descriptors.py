@@ -36,3 +36,13 @@ def accept(listener: _socket.socket) -> _socket.socket:
     """Wait for a connection; it is close-on-exec: accept4(2). Raises OSError."""
     descriptor, _ = listener._accept()  # type: ignore[attr-defined]
     return _socket.socket(fileno=descriptor)
+
+
+def is_closed(channel: _socket.socket) -> bool:
+    """Whether the other side has closed its end. Raises OSError."""
+    try:
+        return not channel.recv(1, _socket.MSG_PEEK | _socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True

@@ -63,7 +63,11 @@ def compile_rules(rules: list[dict[str, object]]) -> bytes:
 
 
 def _rule(rule: dict[str, object]) -> list[bytes]:
-    kind, access = rule.get("type", "a"), rule.get("access", "rwm") or "rwm"
+    kind, access, allow = rule.get("type") or "a", rule.get("access") or "rwm", rule.get("allow", False)
+    numbers = rule.get("major"), rule.get("minor")
+    # What is misread here opens devices, so that nothing but exact types will do.
+    if not isinstance(allow, bool) or not all(number is None or _is_device_number(number) for number in numbers):
+        raise UsageError("read config.json", "linux.resources.devices", f"not a device rule: {rule}")
     if kind not in ("a", "b", "c") or not isinstance(access, str) or set(access) - set("rwm"):
         raise UsageError("read config.json", "linux.resources.devices", f"not a device rule: {rule}")
     allowed = sum(_ACCESS[letter] for letter in set(access))
@@ -75,15 +79,18 @@ def _rule(rule: dict[str, object]) -> list[bytes]:
         tests.append(_instruction(0xBC, 1, 3))
         tests.append(_instruction(0x54, 1, immediate=allowed))
         tests.append(_instruction(0x5D, 1, 3))
-    for register, field in ((4, "major"), (5, "minor")):
-        number = rule.get(field)
+    for register, number in zip((4, 5), numbers, strict=True):
         if isinstance(number, int) and number >= 0:
             tests.append(_instruction(0x55, register, immediate=number))
-    tests.extend((_instruction(0xB7, 0, immediate=int(bool(rule.get("allow")))), _instruction(0x95)))
+    tests.extend((_instruction(0xB7, 0, immediate=int(allow)), _instruction(0x95)))
     return [
         test[:2] + struct.pack("<h", len(tests) - position - 1) + test[4:] if test[0] in (0x55, 0x5D) else test
         for position, test in enumerate(tests)
     ]
+
+
+def _is_device_number(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 1 << 31
 
 
 class AttachDeviceFilter(Operation):
@@ -107,7 +114,8 @@ class AttachDeviceFilter(Operation):
         )
 
     def shell(self) -> str:
-        return f"bpftool cgroup attach {self.path} device pinned … multi"
+        pin = "/sys/fs/bpf/devices"
+        return f"bpftool prog load … {pin}\nbpftool cgroup attach {self.path} device pinned {pin} multi"
 
     def execute(self) -> None:
         code = ctypes.create_string_buffer(self.program, len(self.program))

@@ -69,6 +69,14 @@ def write_id_maps(pid: int, uids: list[IdMap], gids: list[IdMap]) -> None:
             os.close(descriptor)
 
 
+def describe_new_user_namespace(uids: list[IdMap], gids: list[IdMap]) -> str:
+    """`new_user_namespace` as strace(1) prints it; PID is a process that lives for these lines only."""
+    lines = ["fork() = PID", "[pid PID] unshare(CLONE_NEWUSER)"]
+    for name, extents in (("uid_map", uids), ("gid_map", gids)):
+        lines.append(f'write(FD</proc/PID/{name}>, "' + "".join(f"{extent}\\n" for extent in extents) + '")')
+    return "\n".join([*lines, 'openat(AT_FDCWD, "/proc/PID/ns/user", O_RDONLY|O_CLOEXEC)'])
+
+
 def new_user_namespace(uids: list[IdMap], gids: list[IdMap]) -> int:
     """A descriptor of a new user namespace with these maps, which ID-mapped mounts take. Raises OSError.
 

@@ -15,6 +15,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+WIDTH = 120  # columns; a longer line is folded
+
+LEGEND = """\
+# System calls as strace(1) prints them, without most of those that only open, close or look. FD<path> is a descriptor
+# of that path, TREE the mount just opened, ROOT the container's /. Below: why, and after $ how a shell would do it.
+"""
+
 GROUPS = ("image", "cgroup", "namespaces", "mounts", "network", "privileges", "exec")
 
 
@@ -34,11 +41,14 @@ class Operation:
     hint = ""
 
     def describe(self) -> str:
-        """The system calls with their arguments, one a line, written as strace(1) writes them."""
+        """The system calls with their arguments, one a line, written as strace(1) writes them.
+
+        All that change something, in their order; and of the others those without which these cannot be understood.
+        """
         raise NotImplementedError
 
     def shell(self) -> str:
-        """A shell command that would do the same; empty where there is none."""
+        """A shell command that would do the same, several as lines; "…" stands for what is not known yet."""
         return ""
 
     def execute(self) -> object:
@@ -52,6 +62,14 @@ class Journal:
     def __init__(self, out: int | None = None) -> None:
         self.out = out
         self.group = ""
+        self._is_terminal = out is not None and os.isatty(out)
+        self._names: dict[str, str] = {}
+
+    def define(self, name: str, value: str) -> None:
+        """Print `value` as `$name` from here on, because an id of 64 digits in every line hides all the rest."""
+        if self.out is not None:
+            self._names[name] = value
+            self._write([f"  {name}={value}"], self.out)
 
     def perform(self, operation: Operation) -> Any:
         """Explain and execute `operation`; its result. Raises StepFailed."""
@@ -65,13 +83,54 @@ class Journal:
             raise StepFailed(operation.step, path, error.errno or 0, operation.hint, cause.lower()) from error
 
     def _explain(self, operation: Operation, out: int) -> None:
-        lines = []
+        lines = [] if self.group else LEGEND.splitlines()
         if operation.group != self.group:
             self.group = operation.group
-            lines.append(operation.group)
-        lines.extend(f"  {call}" for call in operation.describe().splitlines())
+            lines.append(f"\033[1m{operation.group}\033[0m" if self._is_terminal else operation.group)
+        for call in operation.describe().splitlines():
+            lines.extend(_fold(self._abbreviate(f"  {call}"), (", ", "|"), '"', "", 8))
         lines.append(f"      # {operation.reason}")
-        if command := operation.shell():
-            lines.append(f"      $ {command}")
+        for command in operation.shell().splitlines():
+            lines.extend(_fold(self._abbreviate(f"      $ {command}"), (" ",), "'", "\\", 10))
+        self._write(lines, out)
+
+    def _abbreviate(self, line: str) -> str:
+        for name, value in self._names.items():
+            line = line.replace(value, f"${name}")
+        return line
+
+    def _write(self, lines: list[str], out: int) -> None:
+        # A terminal may be in raw mode by now, where a line feed does not return the carriage.
+        end = "\r\n" if self._is_terminal else "\n"
         # One write, because the container's child writes to the same descriptor.
-        os.write(out, ("\n".join(lines) + "\n").encode(errors="surrogateescape"))
+        os.write(out, (end.join(lines) + end).encode(errors="surrogateescape"))
+
+
+def quoted(text: str) -> str:
+    """`text` as strace(1) prints a string; letters that are not ASCII stay readable."""
+    named = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
+    return '"' + "".join(named.get(c, c if c >= " " and c != "\x7f" else f"\\{ord(c):o}") for c in text) + '"'
+
+
+def _fold(line: str, separators: tuple[str, ...], quote: str, end: str, indent: int) -> list[str]:
+    """`line` in pieces of at most WIDTH columns, cut behind a separator, the first one that can be had.
+
+    Not inside quotation marks, and not between an option -o and its value.
+    """
+    pieces = []
+    while len(line) > WIDTH:
+        for separator in separators:
+            cuts = [
+                position + len(separator)
+                for position in range(indent + 1, WIDTH - len(end))
+                if line.startswith(separator, position)
+                and line.count(quote, 0, position) % 2 == 0
+                and not line.endswith(" -o", 0, position)
+            ]
+            if cuts:
+                break
+        else:
+            break
+        pieces.append(line[: cuts[-1]] + end if end else line[: cuts[-1]].rstrip())
+        line = " " * indent + line[cuts[-1] :]
+    return [*pieces, line]

@@ -10,7 +10,7 @@ import prctl
 
 from pycontainer.kernel.namespace import CLONE_NAMES
 from pycontainer.kernel.signals import SIGCHLD
-from pycontainer.kernel.syscalls import call, decode, syscall
+from pycontainer.kernel.syscalls import call, decode, number, syscall
 
 CLONE_PIDFD = 0x1000
 CLONE_INTO_CGROUP = 0x200000000
@@ -40,7 +40,7 @@ def clone3(flags: int, cgroup: int | None = None) -> tuple[int, int]:
     )
     # PyDLL keeps the interpreter's lock and the hooks are those of os.fork(), because the child runs Python.
     _python.PyOS_BeforeFork()
-    pid: int = _python.syscall(ctypes.c_long(435), arguments, ctypes.c_long(len(arguments)))
+    pid: int = _python.syscall(ctypes.c_long(number("clone3")), arguments, ctypes.c_long(len(arguments)))
     if pid == 0:
         _python.PyOS_AfterFork_Child()
         return 0, -1
@@ -61,19 +61,9 @@ def set_parent_death_signal(signum: int) -> None:
     prctl.set_pdeathsig(signum)
 
 
-def set_name(name: str) -> None:
-    """PR_SET_NAME: the name that ps(1) shows, cut at 15 bytes."""
-    prctl.set_name(name)
-
-
 def set_dumpable(dumpable: bool) -> None:
     """PR_SET_DUMPABLE: whether others may ptrace this process and read its /proc entries."""
     prctl.set_dumpable(int(dumpable))
-
-
-def set_child_subreaper() -> None:
-    """PR_SET_CHILD_SUBREAPER: orphaned descendants become children of this process."""
-    prctl.set_child_subreaper(1)
 
 
 def start_time(pid: int) -> int:

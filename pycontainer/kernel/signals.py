@@ -35,6 +35,9 @@ def name(number: int) -> str:
 def parse(text: str) -> int | None:
     """A signal number from "9", "KILL", "SIGKILL", "RTMIN+3"; None where it is no signal."""
     word = text.upper().removeprefix("SIG")
+    if not word.isascii() or len(word) > 20:
+        # isdigit() is true for superscripts too, which int() refuses.
+        return None
     if word.isdigit():
         number = int(word)
     elif word.startswith("RTMIN"):
@@ -61,15 +64,17 @@ def report_to(descriptor: int, numbers: list[int]) -> None:
     """From now on each of these signals is only a byte, its number, written to the non-blocking `descriptor`."""
     _signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
     for number in numbers:
-        try:
+        # What is ignored stays so: nohup(1) asks for it.
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
             _signal.signal(number, _ignore_in_python)
-        except OSError:
-            pass
 
 
-def stop_reporting() -> None:
-    """Forget the descriptor of `report_to`."""
+def stop_reporting(numbers: list[int]) -> None:
+    """End what `report_to` began: the signals have their default effect again."""
     _signal.set_wakeup_fd(-1)
+    for number in numbers:
+        if _signal.getsignal(number) is _ignore_in_python:
+            _signal.signal(number, _signal.SIG_DFL)
 
 
 def _ignore_in_python(number: int, frame: object) -> None:

@@ -17,17 +17,23 @@ _MACHINE = os.uname().machine
 _NUMBERS = {
     "open_tree": 428,
     "move_mount": 429,
-    "pidfd_open": 434,
     "clone3": 435,
     "close_range": 436,
     "openat2": 437,
     "mount_setattr": 442,
 }
 _OLD_NUMBERS = {
-    "x86_64": {"pivot_root": 155, "keyctl": 250, "bpf": 321},
-    "aarch64": {"pivot_root": 41, "keyctl": 219, "bpf": 280},
+    "x86_64": {"rt_sigtimedwait": 128, "pivot_root": 155, "keyctl": 250, "bpf": 321},
+    "aarch64": {"rt_sigtimedwait": 137, "pivot_root": 41, "keyctl": 219, "bpf": 280},
 }
 _NUMBERS.update(_OLD_NUMBERS.get(_MACHINE, {}))
+
+
+def number(name: str) -> int:
+    """The number of a system call on this machine. Raises OSError with ENOSYS on one that this table lacks."""
+    if name not in _NUMBERS:
+        raise OSError(38, f"{name}: no system call number known for {_MACHINE}")
+    return _NUMBERS[name]
 
 
 def call(name: str, *arguments: object, path: str = "") -> int:
@@ -40,11 +46,8 @@ def call(name: str, *arguments: object, path: str = "") -> int:
 
 def syscall(name: str, *arguments: object, path: str = "") -> int:
     """Make the system call `name`; its result. Raises OSError (ENOSYS on an architecture this table lacks)."""
-    number = _NUMBERS.get(name)
-    if number is None:
-        raise OSError(38, f"{name}: no system call number known for {_MACHINE}", path or None)
     # Each argument is passed as a whole register, because syscall(2) is variadic.
-    result: int = libc.syscall(ctypes.c_long(number), *(_register(argument) for argument in arguments))
+    result: int = libc.syscall(ctypes.c_long(number(name)), *(_register(argument) for argument in arguments))
     if result < 0:
         _raise(path)
     return result

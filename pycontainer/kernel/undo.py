@@ -7,9 +7,17 @@
         undo.forget()      # all went well: keep what was made
 
 Unlike ExitStack's, a step that fails does not stop the others; an error of theirs never hides the first one.
+
+The signals that end a command wait until the block has ended, undone or not. Otherwise one that raises an exception
+between a step and its push would leave the step undone, and one in the middle of the undoing the rest of it. Where the
+block waits for somebody else, `Interruptible` lets them in.
 """
 
 from __future__ import annotations
+
+import _signal  # type: ignore[import-not-found]
+
+from pycontainer.kernel.signals import SIGHUP, SIGINT, SIGTERM
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,13 +25,17 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_HELD = (SIGHUP, SIGINT, SIGTERM)
+
+
 class Undo:
     """Calls what was pushed, last first, when its `with` block ends in any way."""
 
-    __slots__ = ("_steps",)
+    __slots__ = ("_mask", "_steps")
 
     def __init__(self) -> None:
         self._steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._mask: set[int] = set()
 
     def push(self, function: Callable[..., Any], *arguments: Any) -> None:
         """Call `function(*arguments)` at the end."""
@@ -34,6 +46,7 @@ class Undo:
         self._steps.clear()
 
     def __enter__(self) -> Undo:
+        self._mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD)
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
@@ -44,5 +57,23 @@ class Undo:
                 function(*arguments)
             except BaseException as failure:  # everything, because the other steps must run whatever this one met
                 first = first or failure
+        # A signal that has waited may raise its exception here.
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
         if first is not None and error is None:
             raise first
+
+
+class Interruptible:
+    """Inside a block of Undo: `with Interruptible():` around a wait, at which nothing is half done."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        try:
+            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _HELD)
+        except BaseException:  # the exception of a signal that has waited
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD)

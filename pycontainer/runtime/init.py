@@ -12,7 +12,7 @@ import os
 
 from pycontainer.errors import CommandNotExecutable, CommandNotFound, StepFailed
 from pycontainer.kernel import capability, mount, process, signals
-from pycontainer.kernel.descriptors import accept, send_descriptor
+from pycontainer.kernel.descriptors import accept, is_closed, send_descriptor
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.root_path import read_in_root
@@ -90,7 +90,7 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
         channel.send(sync.READY)
         channel.close()
         channel = _wait_for_start(inherited.start)
-        _become_program(spec, stdio, inherited, journal)
+        _become_program(spec, stdio, inherited, channel, journal)
     except BaseException as error:
         # Everything is caught, because no traceback may reach the container's output: the parent words the error.
         try:
@@ -102,12 +102,15 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
 def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, int, int]:
     """Everything between birth and start, in kernel order; the descriptors for 0, 1, 2."""
     perform = journal.perform
+    # because modes are given outright below, and none may be narrowed by the caller's umask
     os.umask(0)
     namespaces = spec.namespaces
 
     if CLONE_NEWUSER in namespaces:
         # because the new namespace's maps exist only now; before, this process had no id in it
         perform(identity.BecomeRoot())
+        # because the kernel forgets it when the ids change: prctl(2)
+        process.set_parent_death_signal(signals.SIGKILL)
     if CLONE_NEWCGROUP in namespaces:
         # because a cgroup namespace is rooted where its maker is, this process is in its cgroup already
         perform(identity.NewCgroupNamespace())
@@ -193,29 +196,35 @@ def _wait_for_start(listener: _socket.socket) -> _socket.socket:
     return connection
 
 
-def _become_program(spec: Spec, stdio: tuple[int, int, int], inherited: Inherited, journal: Journal) -> None:
+def _become_program(
+    spec: Spec, stdio: tuple[int, int, int], inherited: Inherited, connection: _socket.socket, journal: Journal
+) -> None:
     """Give up what is not granted, in the order in which each step still has the right to be made; then execve."""
     perform = journal.perform
     program = spec.process
     if spec.process.terminal:
+        # because the terminal belongs to the program's user, and root may take it whoever that is
         perform(identity.TakeTerminal(stdio[0]))
 
     sets = _capability_sets(program.capabilities)
+    # because root may enter directories that the program's user may not, as in runc; if not root, then perhaps the user
+    entered = _enter(identity.ChangeDirectory(program.cwd), journal)
     if program.no_new_privileges:
         perform(identity.SetNoNewPrivileges())
-    if sets is not None:
-        # because dropping from the bounding set needs CAP_SETPCAP, which may be gone after the next steps
-        perform(identity.DropBounding(sets["bounding"]))
+    # because dropping from the bounding set needs CAP_SETPCAP, which may be gone after the next steps
+    perform(identity.DropBounding(sets["bounding"]))
     # because setgid and setuid need CAP_SETGID and CAP_SETUID
     perform(identity.SetUser(program.uid, program.gid, program.additional_gids))
-    if sets is not None:
-        perform(identity.SetCapabilities(sets))
-    # because the directory must be one that the program's own user may enter
-    perform(identity.ChangeDirectory(program.cwd))
+    # because a change from uid 0 empties the effective set, and the ambient set may hold only what is permitted by now
+    perform(identity.SetCapabilities(sets))
+    if not entered:
+        perform(identity.ChangeDirectory(program.cwd))
     os.umask(program.umask if program.umask is not None else 0o022)
     if inherited.tethered:
-        # because the kernel forgets it when the ids change
+        # because the kernel forgets it when the ids change; then look, because the parent may have died before
         process.set_parent_death_signal(signals.SIGKILL)
+        if is_closed(connection):
+            os._exit(1)
 
     path = _find_program(program.args[0], program.env)
     try:
@@ -224,9 +233,17 @@ def _become_program(spec: Spec, stdio: tuple[int, int, int], inherited: Inherite
         raise _explain_exec(path, error) from None
 
 
-def _capability_sets(names: dict[str, list[str]] | None) -> dict[str, int] | None:
-    if names is None:
-        return None
+def _enter(operation: identity.ChangeDirectory, journal: Journal) -> bool:
+    try:
+        journal.perform(operation)
+    except StepFailed as error:
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        return False
+    return True
+
+
+def _capability_sets(names: dict[str, list[str]]) -> dict[str, int]:
     sets = {kind: capability.mask(names[kind]) for kind in CAPABILITY_SETS}
     # because the kernel raises no other, and what `runc spec` writes asks for more than that
     sets["ambient"] &= sets["permitted"] & sets["inheritable"]

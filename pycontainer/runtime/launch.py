@@ -7,14 +7,15 @@ Between the two whoever called wires the network. A create that fails undoes eve
 from __future__ import annotations
 
 import _socket
+import errno
 import fcntl
 import os
 
-from pycontainer.errors import Conflict, HostError
+from pycontainer.errors import Conflict, HostError, StepFailed
 from pycontainer.kernel import cgroup, descriptors, device_filter, signals
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
-from pycontainer.kernel.undo import Undo
+from pycontainer.kernel.undo import Interruptible, Undo
 from pycontainer.runtime import init, resources, state, sync
 from pycontainer.runtime.mounts import Options
 from pycontainer.runtime.operations import parent
@@ -76,8 +77,8 @@ def create(
         undo.push(os.close, pidfd)
         undo.push(_end, pid, pidfd)
         _configure_child(spec, pid, journal)
-        ours.send(sync.MAPPED)
-        sync.unpack(ours.recv(65536), sync.READY)
+        with Interruptible():
+            sync.unpack(_ask(ours, sync.MAPPED) or b"", sync.READY)
         ours.close()
         listener.close()
         container_state = state.of_process(directory, pid, spec.bundle, cgroup_path, spec.annotations)
@@ -99,10 +100,25 @@ def start(container_state: state.State) -> None:
             os.unlink(path)
         except (FileNotFoundError, ConnectionRefusedError):
             raise Conflict("start container", container_state.container_id, "it was started or has ended") from None
-        connection.send(sync.START)
-        sync.unpack(connection.recv(65536), b"")
+        answer = _ask(connection, sync.START)
+        if answer is None:
+            raise HostError("start container", container_state.container_id, "its first process has ended")
+        sync.unpack(answer, b"")
     finally:
         connection.close()
+
+
+def _ask(channel: _socket.socket, message: bytes) -> bytes | None:
+    """Send `message` and wait for the answer, b"" at end of file; None from a process that died without reading it."""
+    try:
+        channel.send(message)
+    except BrokenPipeError:
+        # It may have said why before it died.
+        return channel.recv(65536) or None
+    try:
+        return channel.recv(65536)
+    except ConnectionResetError:
+        return None
 
 
 def kill(container_state: state.State, signum: int) -> None:
@@ -163,7 +179,13 @@ def _make_cgroup(spec: Spec, container_id: str, journal: Journal, undo: Undo) ->
         raise HostError("make cgroup", name, "not a path in the cgroup hierarchy", hint)
     name = name if name.startswith("/") else f"/pycontainer/{name}"
     path = hierarchy.mountpoint + name
-    controllers = journal.perform(parent.MakeCgroup(hierarchy, name))
+    try:
+        controllers = journal.perform(parent.MakeCgroup(hierarchy, name))
+    except StepFailed as error:
+        # Half made, unless it was there before and is somebody else's.
+        if error.errno != errno.EEXIST:
+            remove_cgroup(path)
+        raise
     undo.push(remove_cgroup, path)
     for limit in limits:
         if limit.controller != "cgroup" and limit.controller not in controllers:

@@ -9,7 +9,7 @@ import os
 import sys
 
 from pycontainer import __version__
-from pycontainer.errors import NotFound, PycontainerError, UsageError
+from pycontainer.errors import HostError, NotFound, PycontainerError, UsageError
 
 USAGE = """\
 usage: pycontainer-runtime [--root DIR] COMMAND …
@@ -73,6 +73,8 @@ def _parse(arguments: list[str], command: str) -> tuple[dict[str, str], list[str
         if name not in table:
             raise UsageError(f"pycontainer-runtime {command}".rstrip(), name, "unknown option", "see --help")
         option, takes_value = table[name]
+        if equals and not takes_value:
+            raise UsageError(f"pycontainer-runtime {command}".rstrip(), name, "takes no value", "see --help")
         if takes_value and not equals:
             if not rest:
                 raise UsageError(f"pycontainer-runtime {command}".rstrip(), name, "needs a value", "see --help")
@@ -88,6 +90,16 @@ def main() -> None:
     except PycontainerError as error:
         sys.stderr.write(f"pycontainer-runtime: {error}\n")
         status = error.exit_status if error.exit_status in (126, 127) else 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"pycontainer-runtime: {where}{(error.strerror or str(error)).lower()}\n")
+        status = 1
+    except Exception as error:
+        if os.environ.get("PYCONTAINER_DEBUG"):
+            raise
+        hint = "hint: this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
+        sys.stderr.write(f"pycontainer-runtime: {type(error).__name__}: {error}\n{hint}\n")
+        status = 1
     sys.stdout.flush()
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
     os._exit(status)
@@ -102,7 +114,7 @@ def _main(arguments: list[str]) -> int:
         return 0
     settings, rest = _parse(arguments, "")
     if not rest or rest[0] not in _COMMANDS:
-        raise UsageError("pycontainer-runtime", rest[0] if rest else "", "no such command", "see --help")
+        raise UsageError(rest[0] if rest else "", "no such command", hint="see --help")
     if "systemd-cgroup" in settings:
         raise UsageError("pycontainer-runtime", "--systemd-cgroup", "cgroups are made directly in cgroupfs")
     root = settings.get("root", "/run/pycontainer/runtime")
@@ -123,14 +135,18 @@ def _create(root: str, options: dict[str, str], operands: list[str]) -> int:
         import _socket
 
         console = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        console.connect(path)
+        try:
+            console.connect(path)
+        except OSError as error:
+            cause = (error.strerror or str(error)).lower()
+            raise UsageError("connect to --console-socket", path, cause) from None
     _make(root, options, container_id, console)
     return 0
 
 
 def _make(root: str, options: dict[str, str], container_id: str, console: object, tethered: bool = False):  # type: ignore[no-untyped-def]
     if os.geteuid() != 0:
-        raise UsageError("pycontainer-runtime", "", "must be root", "run it with sudo")
+        raise HostError("this must be run as root", hint="put sudo before the command")
     from pycontainer.kernel.operation import Journal
     from pycontainer.runtime import launch, spec
 
@@ -144,9 +160,13 @@ def _make(root: str, options: dict[str, str], container_id: str, console: object
         tethered=tethered,
     )
     if path := options.get("pid-file"):
-        with open(f"{path}.new", "w") as file:
-            file.write(str(container.state.pid))
-        os.rename(f"{path}.new", path)
+        try:
+            with open(f"{path}.new", "w") as file:
+                file.write(str(container.state.pid))
+            os.rename(f"{path}.new", path)
+        except OSError as error:
+            launch.delete(container.state, force=True)
+            raise UsageError("write --pid-file", path, (error.strerror or "").lower()) from None
     return container
 
 

@@ -19,7 +19,8 @@ _CHUNK = 1 << 16
 _OURS = {"CHLD", "CLD", "KILL", "STOP", "TSTP", "TTIN", "TTOU", "CONT", "PIPE", "URG", "WINCH"} | {
     "SEGV", "BUS", "FPE", "ILL", "ABRT", "IOT", "TRAP", "SYS", "STKFLT",
 }  # fmt: skip
-_FORWARDED = {number for name, number in signals.NUMBERS.items() if name[3:] not in _OURS}
+_FORWARDED = {number for name, number in signals.NUMBERS.items() if name[3:] not in _OURS} | {*range(34, signals.NSIG)}
+_REPORTED = [*_FORWARDED, signals.SIGWINCH, signals.SIGCONT]
 
 # What these do by default is nothing or a stop, not an end: signal(7).
 _HARMLESS = {signals.NUMBERS[f"SIG{name}"] for name in ("CHLD", "CONT", "URG", "WINCH", "TSTP", "TTIN", "TTOU", "STOP")}
@@ -57,7 +58,7 @@ class Relay:
         self._fatal = 0
         # Signals become bytes in a pipe, so that poll sees them together with everything else.
         self._wake, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signals.report_to(self._wake_writer, [*_FORWARDED, signals.SIGWINCH, signals.SIGCONT])
+        signals.report_to(self._wake_writer, _REPORTED)
 
     def add_output(self, source: int, target: int) -> None:
         """Copy what the container writes (`source`, closed by the relay) to `target` of the caller's."""
@@ -94,7 +95,7 @@ class Relay:
         if self._raw:
             self._raw.restore()
             self._raw = None
-        signals.stop_reporting()
+        signals.stop_reporting(_REPORTED)
         for descriptor in self._owned:
             os.close(descriptor)
         for pipe in self._pipes:

@@ -7,6 +7,7 @@ period in microseconds.
 from __future__ import annotations
 
 from pycontainer.errors import HostError, UsageError
+from pycontainer.runtime.spec import Fields
 
 Json = dict[str, object]
 
@@ -40,19 +41,21 @@ def io_weight(weight: int) -> int:
 def limits(resources: Json) -> list[Limit]:
     """What to write, in order. Raises UsageError for what makes no sense, HostError for what v2 does not have."""
     found: list[Limit] = []
-    _memory(_object(resources, "memory"), found)
-    _cpu(_object(resources, "cpu"), found)
-    pids = _object(resources, "pids").get("limit")
-    if isinstance(pids, int):
+    fields = Fields(resources, "linux.resources")
+    _memory(fields.object("memory"), found)
+    _cpu(fields.object("cpu"), found)
+    pids = fields.object("pids").optional_number("limit")
+    if pids is not None:
         found.append(Limit("pids", "pids.max", str(pids) if pids > 0 else "max", "linux.resources.pids.limit"))
-    _block_io(_object(resources, "blockIO"), found)
-    huge_pages = resources.get("hugepageLimits")
-    for entry in huge_pages if isinstance(huge_pages, list) else []:
-        file = f"hugetlb.{entry['pageSize']}.max"
-        found.append(Limit("hugetlb", file, str(entry["limit"]), "linux.resources.hugepageLimits"))
-    for file, value in _object(resources, "unified").items():
-        if "/" in file or not isinstance(value, str):
-            raise UsageError("read config.json", f"linux.resources.unified.{file}", "must be a file name and a string")
+    _block_io(fields.object("blockIO"), found)
+    for entry in fields.objects("hugepageLimits"):
+        size, limit = entry.text("pageSize"), entry.number("limit")
+        if not size.isalnum():
+            raise UsageError("read config.json", f"{entry.path}.pageSize", "must be a size such as 2MB")
+        found.append(Limit("hugetlb", f"hugetlb.{size}.max", _bytes(limit), "linux.resources.hugepageLimits"))
+    for file, value in fields.strings("unified").items():
+        if "/" in file or "." not in file:
+            raise UsageError("read config.json", f"linux.resources.unified.{file}", "must be a cgroup file's name")
         found.append(Limit(file.partition(".")[0], file, value, f"linux.resources.unified.{file}"))
     for field in ("network", "rdma"):
         if resources.get(field):
@@ -60,55 +63,54 @@ def limits(resources: Json) -> list[Limit]:
     return found
 
 
-def _object(parent: Json, name: str) -> Json:
-    value = parent.get(name)
-    return value if isinstance(value, dict) else {}
-
-
-def _memory(memory: Json, found: list[Limit]) -> None:
+def _memory(memory: Fields, found: list[Limit]) -> None:
     at = "linux.resources.memory"
-    limit, swap, low = memory.get("limit"), memory.get("swap"), memory.get("reservation")
-    if isinstance(low, int) and low:
+    limit, swap, low = (memory.optional_number(name) or 0 for name in ("limit", "swap", "reservation"))
+    if low:
         found.append(Limit("memory", "memory.low", _bytes(low), f"{at}.reservation"))
-    if isinstance(limit, int) and limit:
+    if limit:
         found.append(Limit("memory", "memory.max", _bytes(limit), f"{at}.limit"))
-    if isinstance(swap, int) and swap:
+    if swap:
         # The specification counts memory and swap together, as v1 did; v2 counts swap alone.
-        if swap > 0 and (not isinstance(limit, int) or limit <= 0):
+        if swap > 0 and limit <= 0:
             raise UsageError("read config.json", f"{at}.swap", "needs a memory limit")
-        if isinstance(limit, int) and 0 < swap < limit:
+        if 0 < swap < limit:
             raise UsageError("read config.json", f"{at}.swap", "is memory plus swap and so no less than the limit")
-        value = str(swap - limit) if swap > 0 and isinstance(limit, int) else "max"
+        value = str(swap - limit) if swap > 0 else "max"
         found.append(Limit("memory", "memory.swap.max", value, f"{at}.swap"))
     for field in ("kernel", "kernelTCP"):
-        if memory.get(field):
+        if memory.optional_number(field):
             raise HostError("set limit", f"{at}.{field}", "cgroup v2 does not limit it apart", "use the memory limit")
+    if memory.flag("disableOOMKiller"):
+        raise HostError("set limit", f"{at}.disableOOMKiller", "cgroup v2 has no such switch", "remove it")
 
 
-def _cpu(cpu: Json, found: list[Limit]) -> None:
+def _cpu(cpu: Fields, found: list[Limit]) -> None:
     at = "linux.resources.cpu"
-    shares, quota, period = cpu.get("shares"), cpu.get("quota"), cpu.get("period")
-    if isinstance(shares, int) and shares:
+    shares, quota, period = (cpu.optional_number(name) or 0 for name in ("shares", "quota", "period"))
+    if shares:
         found.append(Limit("cpu", "cpu.weight", str(cpu_weight(shares)), f"{at}.shares"))
     if quota or period:
-        quota_text = str(quota) if isinstance(quota, int) and quota > 0 else "max"
+        quota_text = str(quota) if quota > 0 else "max"
         found.append(Limit("cpu", "cpu.max", f"{quota_text} {period or 100000}", f"{at}.quota"))
-    if idle := cpu.get("idle"):
+    if idle := cpu.optional_number("idle"):
         found.append(Limit("cpu", "cpu.idle", str(idle), f"{at}.idle"))
-    if burst := cpu.get("burst"):
+    if burst := cpu.optional_number("burst"):
         found.append(Limit("cpu", "cpu.max.burst", str(burst), f"{at}.burst"))
     for field, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
-        if value := cpu.get(field):
-            found.append(Limit("cpuset", file, str(value), f"{at}.{field}"))
+        if value := cpu.text(field):
+            found.append(Limit("cpuset", file, value, f"{at}.{field}"))
     for field in ("realtimeRuntime", "realtimePeriod"):
-        if cpu.get(field):
+        if cpu.optional_number(field):
             raise HostError("set limit", f"{at}.{field}", "cgroup v2 does not control real-time tasks", "remove it")
 
 
-def _block_io(block_io: Json, found: list[Limit]) -> None:
+def _block_io(block_io: Fields, found: list[Limit]) -> None:
     at = "linux.resources.blockIO"
-    weight = block_io.get("weight")
-    if isinstance(weight, int) and weight:
+    weight = block_io.optional_number("weight")
+    if weight:
+        if not 10 <= weight <= 1000:
+            raise UsageError("read config.json", f"{at}.weight", f"must be 10 to 1000, not {weight}")
         found.append(Limit("io", "io.weight", f"default {io_weight(weight)}", f"{at}.weight"))
     for field, key in (
         ("throttleReadBpsDevice", "rbps"),
@@ -116,10 +118,12 @@ def _block_io(block_io: Json, found: list[Limit]) -> None:
         ("throttleReadIOPSDevice", "riops"),
         ("throttleWriteIOPSDevice", "wiops"),
     ):
-        devices = block_io.get(field)
-        for device in devices if isinstance(devices, list) else []:
-            value = f"{device['major']}:{device['minor']} {key}={device['rate']}"
+        for device in block_io.objects(field):
+            value = f"{device.number('major')}:{device.number('minor')} {key}={device.number('rate')}"
             found.append(Limit("io", "io.max", value, f"{at}.{field}"))
+    for field in ("leafWeight", "weightDevice"):
+        if block_io.data.get(field):
+            raise HostError("set limit", f"{at}.{field}", "not supported", "use weight or the throttle fields")
 
 
 def _bytes(value: int) -> str:

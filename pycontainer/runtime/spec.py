@@ -35,14 +35,19 @@ class Fields:
     def _wrong(self, name: str, expected: str) -> UsageError:
         return UsageError("read config.json", self._at(name), f"must be {expected}")
 
+    def _get(self, name: str, default: object) -> object:
+        # null is what other engines write for a field that they leave out.
+        value = self.data.get(name)
+        return default if value is None else value
+
     def text(self, name: str, default: str = "") -> str:
-        value = self.data.get(name, default)
+        value = self._get(name, default)
         if not isinstance(value, str) or "\0" in value:
             raise self._wrong(name, "a string")
         return value
 
     def number(self, name: str, default: int = 0) -> int:
-        value = self.data.get(name, default)
+        value = self._get(name, default)
         if not isinstance(value, int) or isinstance(value, bool):
             raise self._wrong(name, "a whole number")
         return value
@@ -51,7 +56,7 @@ class Fields:
         return self.number(name) if self.data.get(name) is not None else None
 
     def flag(self, name: str) -> bool:
-        value = self.data.get(name, False)
+        value = self._get(name, False)
         if not isinstance(value, bool):
             raise self._wrong(name, "true or false")
         return value
@@ -64,9 +69,21 @@ class Fields:
 
     def numbers(self, name: str) -> list[int]:
         value = self.data.get(name) or []
-        if not isinstance(value, list) or not all(isinstance(item, int) for item in value):
+        if not isinstance(value, list) or not all(type(item) is int for item in value):
             raise self._wrong(name, "an array of whole numbers")
         return value
+
+    def id(self, name: str) -> int:
+        return self._id(name, self.number(name))
+
+    def ids(self, name: str) -> list[int]:
+        return [self._id(name, number) for number in self.numbers(name)]
+
+    def _id(self, name: str, number: int) -> int:
+        # because -1 means "leave it as it is" to setresuid(2), and the process is root at that moment
+        if not 0 <= number < (1 << 32) - 1:
+            raise self._wrong(name, f"a user or group id, not {number}")
+        return number
 
     def object(self, name: str) -> Fields:
         return Fields(self.data.get(name), self._at(name))
@@ -99,18 +116,17 @@ class Process:
         size = fields.object("consoleSize")
         self.console_size = (size.number("height"), size.number("width"))
         user = fields.object("user")
-        self.uid = user.number("uid")
-        self.gid = user.number("gid")
+        self.uid = user.id("uid")
+        self.gid = user.id("gid")
         self.umask = user.optional_number("umask")
-        self.additional_gids = user.numbers("additionalGids")
+        self.additional_gids = user.ids("additionalGids")
         self.no_new_privileges = fields.flag("noNewPrivileges")
         self.oom_score_adj = fields.optional_number("oomScoreAdj")
         sets = fields.object("capabilities")
-        self.capabilities = (
-            {name: _capabilities(sets, name) for name in CAPABILITY_SETS} if "capabilities" in fields.data else None
-        )
+        # None at all where the object is missing, as in runc.
+        self.capabilities = {name: _capabilities(sets, name) for name in CAPABILITY_SETS}
         self.rlimits = [
-            (_rlimit(entry.text("type")), entry.number("soft"), entry.number("hard"))
+            (_rlimit(entry.text("type")), _rlimit_value(entry, "soft"), _rlimit_value(entry, "hard"))
             for entry in fields.objects("rlimits")
         ]
         if not self.args or not self.args[0]:
@@ -140,6 +156,15 @@ def _rlimit(name: str) -> int:
     if not isinstance(number, int):
         raise UsageError("read config.json", "process.rlimits", f"unknown resource {name!r}")
     return number
+
+
+def _rlimit_value(entry: Fields, name: str) -> int:
+    value = entry.number(name)
+    if value == (1 << 64) - 1:
+        return -1  # RLIM_INFINITY, as an unsigned number
+    if not -1 <= value < 1 << 63:
+        raise UsageError("read config.json", f"{entry.path}.{name}", f"not a limit: {value}")
+    return value
 
 
 class Mount:
@@ -217,7 +242,9 @@ class Spec:
         self.gid_mappings = linux.id_maps("gidMappings")
         self.devices = [Device(device) for device in linux.objects("devices")]
         self.cgroups_path = linux.text("cgroupsPath")
-        self.resources: Json = linux.object("resources").data
+        resources = linux.object("resources")
+        resources.objects("devices")
+        self.resources: Json = resources.data
         self.sysctl = linux.strings("sysctl")
         self.masked_paths = linux.texts("maskedPaths")
         self.readonly_paths = linux.texts("readonlyPaths")

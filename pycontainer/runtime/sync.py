@@ -23,6 +23,8 @@ READY = b"READY"
 START = b"START"
 FAILED = b"FAILED"
 
+_LONGEST = 8192  # bytes of one field; a message must fit into one packet
+
 _KINDS: dict[str, type[errors.PycontainerError]] = {
     kind.__name__: kind
     for kind in (
@@ -43,7 +45,7 @@ def pack_failure(error: BaseException) -> bytes:
         fields = [type(error).__name__, error.step, error.path, "0", error.cause, error.hint]
     else:
         fields = ["HostError", "set up the container", "", "0", f"{type(error).__name__}: {error}", ""]
-    return FAILED + "\0".join(fields).encode(errors="surrogateescape")[:60000]
+    return FAILED + b"\0".join(field.encode(errors="surrogateescape")[:_LONGEST] for field in fields)
 
 
 def unpack(message: bytes, expected: bytes) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-CGROUPS = pathlib.Path("/sys/fs/cgroup/pycontainer")
+CGROUPS = pathlib.Path("/sys/fs/cgroup")
 TAKE_100_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
 
 
@@ -31,7 +31,7 @@ def running(pycontainer, *arguments: str) -> Iterator[pathlib.Path]:
     )
     try:
         wait_until(lambda: cidfile.exists() and cidfile.read_text())
-        directory = CGROUPS / cidfile.read_text()
+        directory = CGROUPS / pycontainer.state.name / cidfile.read_text()
         wait_until(lambda: (directory / "cgroup.procs").exists() and (directory / "cgroup.procs").read_text())
         yield directory
     finally:

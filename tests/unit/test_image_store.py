@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontainer.cli.image import human_age, human_size
+from pycontainer.cli.table import human_age, human_size
 from pycontainer.errors import Conflict, NotFound, UsageError
 from pycontainer.image.store import SCHEMA, Store
 

@@ -6,10 +6,19 @@ import os
 import stat
 
 from pycontainer.kernel import mount, terminal
-from pycontainer.kernel.operation import Operation
+from pycontainer.kernel.operation import Operation, quoted
 from pycontainer.kernel.root_path import describe_open, make_directories, make_file, open_in_root
 from pycontainer.runtime.mounts import Options
+from pycontainer.runtime.operations.target import describe_missing, describe_propagation, describe_target, look
 from pycontainer.runtime.spec import Device
+
+_REASONS = {
+    "/dev": "an empty /dev: a device is seen only if it is put here below",
+    "/dev/shm": "POSIX shared memory, gone with the container",
+    "/etc/hosts": "names that this container knows without DNS, its own among them",
+    "/etc/hostname": "this container's host name",
+    "/etc/resolv.conf": "name servers that can be reached from this container's network",
+}
 
 
 class SetPropagation(Operation):
@@ -48,8 +57,8 @@ class PivotRoot(Operation):
 
     def describe(self) -> str:
         return (
-            f'move_mount({self.tree}, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)\n'
-            f'fchdir({self.tree})\npivot_root(".", ".")'
+            f'move_mount({self.tree}<root file system>, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)\n'
+            f'fchdir({self.tree}<root file system>)\npivot_root(".", ".")'
         )
 
     def shell(self) -> str:
@@ -73,7 +82,7 @@ class DetachOldRoot(Operation):
         self.old_root = old_root
 
     def describe(self) -> str:
-        return f'fchdir({self.old_root})\numount2(".", MNT_DETACH)\nchdir("/")'
+        return f'fchdir({self.old_root}<old root>)\numount2(".", MNT_DETACH)\nchdir("/")'
 
     def shell(self) -> str:
         return "umount -l ."
@@ -95,15 +104,16 @@ class MountFileSystem(Operation):
         self.fstype = fstype
         self.source = source or fstype
         self.options = options
-        self.reason = reason
+        self.reason = _REASONS.get(destination, reason)
         self.step = f"mount {fstype}"
 
     def describe(self) -> str:
-        data = f'"{self.options.data}"' if self.options.data else "NULL"
+        data = quoted(self.options.data) if self.options.data else "NULL"
         flags = mount.mount_flags(self.options.flags)
         return (
-            f"{describe_open(self.path, 'O_PATH|O_DIRECTORY')}\n"
-            f'fchdir(FD<{self.path}>)\nmount("{self.source}", ".", "{self.fstype}", {flags}, {data})'
+            f"{describe_target(self.root, self.path, directory=True)}\nfchdir(FD<{self.path}>)\n"
+            f'mount({quoted(self.source)}, ".", "{self.fstype}", {flags}, {data})'
+            f"{describe_propagation('FD', self.options.propagation)}"
         )
 
     def shell(self) -> str:
@@ -137,17 +147,22 @@ class AttachTree(Operation):
         self.tree = tree
         self.path = destination
         self.options = options
+        self.what = what
         self.step = f"attach {what}"
-        self.reason = reason
+        self.reason = _REASONS.get(destination, reason)
 
     def describe(self) -> str:
+        is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
+        tree = f"{self.tree}<{self.what}>"
         return (
-            f"{describe_open(self.path, 'O_PATH')}\n"
-            f'move_mount({self.tree}, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            f"{describe_target(self.root, self.path, directory=is_directory)}\n"
+            f'move_mount({tree}, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            f"{describe_propagation(tree, self.options.propagation)}"
         )
 
     def shell(self) -> str:
-        return f"mount --bind … {self.path}"
+        source = self.what.removeprefix("volume ")
+        return f"mount --{'r' if self.options.recursive else ''}bind {source if '/' in source else '…'} .{self.path}"
 
     def execute(self) -> None:
         is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
@@ -176,7 +191,8 @@ class BindDevice(Operation):
 
     def describe(self) -> str:
         return (
-            f'open_tree({self.old_root}, "{self.path[1:]}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
+            f'open_tree({self.old_root}<old root>, "{self.path[1:]}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
+            f"{describe_target(self.root, self.path, directory=False)}\n"
             f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
         )
 
@@ -223,8 +239,17 @@ class MakeDevice(Operation):
 
     def describe(self) -> str:
         kind = {stat.S_IFCHR: "S_IFCHR", stat.S_IFBLK: "S_IFBLK", stat.S_IFIFO: "S_IFIFO"}[stat.S_IFMT(self._mode())]
-        number = f", makedev({self.device.major:#x}, {self.device.minor:#x})" if self.device.type != "p" else ""
-        return f'mknodat(FD, "{os.path.basename(self.path)}", {kind}|{self.device.mode & 0o7777:#o}{number})'
+        major, minor = (f"{number:#x}" if number else "0" for number in (self.device.major, self.device.minor))
+        number = f", makedev({major}, {minor})" if self.device.type != "p" else ""
+        parent, name = os.path.split(self.path)
+        made = f'mknodat(FD<{parent}>, "{name}", {kind}|0{self.device.mode & 0o7777:o}{number})'
+        if look(self.root, self.path) is not None:
+            self.reason = "there already"
+            return f"{made} = -1"
+        return (
+            f"{''.join(describe_missing(self.root, parent))}{made}\n"
+            f'fchownat(FD<{parent}>, "{name}", {self.device.uid}, {self.device.gid}, AT_SYMLINK_NOFOLLOW)'
+        )
 
     def shell(self) -> str:
         numbers = "" if self.device.type == "p" else f" {self.device.major} {self.device.minor}"
@@ -264,10 +289,14 @@ class LinkDevices(Operation):
         self.root = root
 
     def describe(self) -> str:
-        return "\n".join(f'symlinkat("{target}", FD</dev>, "{name}")' for target, name in self.LINKS)
+        return "\n".join(
+            f'symlinkat("{target}", FD</dev>, "{name}"){"" if look(self.root, f"/dev/{name}") is None else " = -1"}'
+            for target, name in self.LINKS
+        )
 
     def shell(self) -> str:
-        return "; ".join(f"ln -s {target} /dev/{name}" for target, name in self.LINKS)
+        links = [f"ln -s {target} {name}" for target, name in self.LINKS]
+        return f"cd /dev; {'; '.join(links[:3])}\n{'; '.join(links[3:])}"
 
     def execute(self) -> None:
         directory = make_directories(self.root, "/dev")
@@ -296,11 +325,20 @@ class OpenTerminal(Operation):
         self.columns = columns
 
     def describe(self) -> str:
+        size = ""
+        if self.rows and self.columns:
+            size = f"ioctl(MASTER, TIOCSWINSZ, {{ws_row={self.rows}, ws_col={self.columns}}})\n"
         return (
-            f'openat(AT_FDCWD, "{self.path}", O_RDWR|O_NOCTTY|O_CLOEXEC)\n'
-            "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC)\n"
+            f'openat(AT_FDCWD, "{self.path}", O_RDWR|O_NOCTTY|O_CLOEXEC) = MASTER\n'
+            "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC) = SLAVE\n"
+            f"fchown(SLAVE, {self.uid}, -1)\n{size}"
+            'open_tree(SLAVE, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)\n'
+            f"{describe_target(self.root, '/dev/console', directory=False)}\n"
             'move_mount(TREE, "", FD</dev/console>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
         )
+
+    def shell(self) -> str:
+        return "touch /dev/console; mount --bind /dev/pts/0 /dev/console"
 
     def execute(self) -> tuple[int, int]:
         master, slave = terminal.open_pty(self.path)
@@ -330,10 +368,25 @@ class MaskPath(Operation):
         self.path = path
 
     def describe(self) -> str:
-        return describe_open(self.path, "O_PATH")
+        kind = look(self.root, self.path)
+        opened = describe_open(self.path, "O_PATH")
+        if kind is None:
+            self.reason = "not there on this host: nothing to hide"
+            return f"{opened} = -1"
+        if stat.S_ISDIR(kind):
+            return f'{opened}\nfchdir(FD<{self.path}>)\nmount("tmpfs", ".", "tmpfs", MS_RDONLY, "size=0k,mode=0")'
+        return (
+            f'{opened}\nopen_tree({self.old_root}<old root>, "dev/null", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
+            f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+        )
 
     def shell(self) -> str:
-        return f"mount --bind /dev/null {self.path} || mount -t tmpfs -o ro,size=0 tmpfs {self.path}"
+        kind = look(self.root, self.path)
+        if kind is None:
+            return ""
+        if stat.S_ISDIR(kind):
+            return f"mount -t tmpfs -o ro,size=0k,mode=0 tmpfs {self.path}"
+        return f"mount --bind /dev/null {self.path}"
 
     def execute(self) -> None:
         try:
@@ -366,6 +419,9 @@ class MakeReadOnly(Operation):
         self.reason = reason
 
     def describe(self) -> str:
+        if look(self.root, self.path) is None:
+            self.reason = "not there on this host: nothing to protect"
+            return f"{describe_open(self.path, 'O_PATH')} = -1"
         return (
             f'{describe_open(self.path, "O_PATH")}\nopen_tree(FD<{self.path}>, "", '
             "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE)\n"
@@ -374,6 +430,8 @@ class MakeReadOnly(Operation):
         )
 
     def shell(self) -> str:
+        if look(self.root, self.path) is None:
+            return ""
         return f"mount --rbind {self.path} {self.path}; mount -o remount,bind,ro {self.path}"
 
     def execute(self) -> None:
@@ -403,7 +461,7 @@ class MakeDirectory(Operation):
         self.path = path
 
     def describe(self) -> str:
-        return describe_open(self.path, "O_PATH|O_DIRECTORY")
+        return describe_target(self.root, self.path, directory=True)
 
     def shell(self) -> str:
         return f"mkdir -p {self.path}"
@@ -424,7 +482,7 @@ class MakeRootReadOnly(Operation):
         self.root = root
 
     def describe(self) -> str:
-        return f'mount_setattr({self.root}, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY}})'
+        return f'mount_setattr({self.root}<root>, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY}})'
 
     def shell(self) -> str:
         return "mount -o remount,bind,ro /"

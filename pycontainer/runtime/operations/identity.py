@@ -165,7 +165,7 @@ class TakeTerminal(Operation):
 
     group = "exec"
     step = "take the terminal"
-    reason = "Ctrl-C, Ctrl-Z and hang-ups of this terminal go to the container's processes"
+    reason = "this terminal's Ctrl-C, Ctrl-Z and hang-up go to the container's processes"
 
     def __init__(self, slave: int) -> None:
         self.slave = slave
@@ -246,11 +246,13 @@ class SetCapabilities(Operation):
 
     group = "privileges"
     step = "set capabilities"
-    reason = "root's power comes in pieces: the program gets these, whatever its user"
+    reason = "root's power comes in pieces, the capabilities: the program gets these and no others"
     hint = "pycontainer itself lacks one of these on this host: `capsh --print` shows what it has"
 
     def __init__(self, sets: dict[str, int]) -> None:
         self.sets = sets
+        if not sets["permitted"]:
+            self.reason = "root's power comes in pieces, the capabilities: this program gets none"
 
     def describe(self) -> str:
         s = self.sets

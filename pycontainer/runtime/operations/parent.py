@@ -6,7 +6,7 @@ import os
 
 from pycontainer.kernel import cgroup, mount, namespace, process
 from pycontainer.kernel.namespace import IdMap
-from pycontainer.kernel.operation import Operation
+from pycontainer.kernel.operation import Operation, quoted
 from pycontainer.runtime.mounts import Options
 
 
@@ -23,7 +23,19 @@ class MakeCgroup(Operation):
         self.path = hierarchy.mountpoint + name
 
     def describe(self) -> str:
-        return f'mkdir("{self.path}", 0755)'
+        lines: list[str] = []
+        directory, known = self.hierarchy.mountpoint, self.hierarchy.controllers
+        offered = cgroup.read(f"{directory}/cgroup.controllers").split()
+        for part in self.name.strip("/").split("/"):
+            exists = os.path.isdir(directory)
+            enabled = cgroup.read(f"{directory}/cgroup.subtree_control").split() if exists else []
+            wanted = [name for name in cgroup.CONTROLLERS if name in known and name in offered and name not in enabled]
+            lines.extend(f'write(FD<{directory}/cgroup.subtree_control>, "+{name}")' for name in wanted)
+            offered = enabled + wanted
+            directory += f"/{part}"
+            if not os.path.isdir(directory):
+                lines.append(f'mkdir("{directory}", 0755)')
+        return "\n".join(lines)
 
     def shell(self) -> str:
         return f"mkdir -p {self.path}"
@@ -44,7 +56,7 @@ class WriteFile(Operation):
         self.hint = hint
 
     def describe(self) -> str:
-        return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite("{self.value}")'
+        return f"write(FD<{self.path}>, {quoted(self.value)})"
 
     def shell(self) -> str:
         return f"echo '{self.value}' > {self.path}"
@@ -76,14 +88,18 @@ class CloneTree(Operation):
         return mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | recursive
 
     def describe(self) -> str:
-        lines = [f'open_tree(AT_FDCWD, "{self.path}", {mount.open_tree_flags(self._flags())})']
+        lines = [f"open_tree(AT_FDCWD, {quoted(self.path)}, {mount.open_tree_flags(self._flags())})"]
         for flags, set_, clear in self._attributes():
             at = "AT_EMPTY_PATH|AT_RECURSIVE" if flags else "AT_EMPTY_PATH"
             parts = []
+            if set_ == mount.MOUNT_ATTR_IDMAP:
+                lines.append(namespace.describe_new_user_namespace(self.uids, self.gids))
             if set_:
                 parts.append(f"attr_set={mount.attribute_flags(set_)}")
             if clear:
                 parts.append(f"attr_clr={mount.attribute_flags(clear)}")
+            if set_ == mount.MOUNT_ATTR_IDMAP:
+                parts.append("userns_fd=FD")
             lines.append(f'mount_setattr(TREE, "", {at}, {{{", ".join(parts)}}})')
         return "\n".join(lines)
 
@@ -139,7 +155,7 @@ class JoinNamespace(Operation):
         self.reason = "shared with whoever is in this namespace already"
 
     def describe(self) -> str:
-        return f'openat(AT_FDCWD, "{self.path}", O_RDONLY|O_CLOEXEC)\nsetns(NS, {process.clone_flags(self.kind)})'
+        return f"setns(FD<{self.path}>, {process.clone_flags(self.kind)})"
 
     def shell(self) -> str:
         return f"nsenter --{process.clone_flags(self.kind).removeprefix('CLONE_NEW').lower()}={self.path} …"
@@ -162,9 +178,9 @@ class Clone(Operation):
     def __init__(self, flags: int, cgroup_path: str) -> None:
         self.flags = flags
         self.cgroup_path = cgroup_path
-        self.reason = "a process whose own processes, network, names, mounts and ids begin here"
+        self.reason = "the container's first process, in namespaces of its own"
         if cgroup_path:
-            self.reason += ", born inside its cgroup so that nothing of it is ever uncounted"
+            self.reason += "; born in its cgroup, so nothing of it goes uncounted"
 
     def describe(self) -> str:
         flags = self.flags | process.CLONE_PIDFD | (process.CLONE_INTO_CGROUP if self.cgroup_path else 0)
@@ -208,8 +224,7 @@ class WriteIdMaps(Operation):
     def describe(self) -> str:
         lines = []
         for name, extents in (("uid_map", self.uids), ("gid_map", self.gids)):
-            lines.append(f'openat(AT_FDCWD, "/proc/{self.pid}/{name}", O_WRONLY|O_CLOEXEC)')
-            lines.append('write("' + "".join(f"{extent}\\n" for extent in extents) + '")')
+            lines.append(f'write(FD</proc/{self.pid}/{name}>, "' + "".join(f"{extent}\\n" for extent in extents) + '")')
         return "\n".join(lines)
 
     def shell(self) -> str:
@@ -238,7 +253,7 @@ class SetRlimit(Operation):
         self.hint = "raising a hard limit needs CAP_SYS_RESOURCE" if os.geteuid() == 0 else ""
 
     def describe(self) -> str:
-        return f"prlimit64({self.pid}, {self.path}, {{rlim_cur={self.soft}, rlim_max={self.hard}}}, NULL)"
+        return f"prlimit64({self.pid}, {self.path}, {{rlim_cur={self.soft}, rlim_max={self.hard}}}, …)"
 
     def shell(self) -> str:
         return f"prlimit --pid {self.pid} --{self.path.removeprefix('RLIMIT_').lower()}={self.soft}:{self.hard}"

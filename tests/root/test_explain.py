@@ -1,0 +1,614 @@
+"""`run --explain` against strace(1): what is printed was done, and what was done is printed.
+
+The explanation is itself seen by strace, as write(2) of the process that explains. So each operation's lines stand in
+the trace right before its system calls, in the right process, and are compared with those and no others.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import pathlib
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from conftest import COMMAND, Pycontainer
+
+from pycontainer.kernel.capability import NUMBERS
+from pycontainer.kernel.operation import GROUPS, WIDTH
+
+# What changes what a process may do, sees, or shares with others. Each must be explained. Of the others (opening,
+# duplicating, changing directory, …) the explanation shows those that are needed to follow it.
+CHANGES = """
+mount umount2 move_mount open_tree mount_setattr fsopen fsconfig fsmount pivot_root chroot clone3 unshare setns
+sethostname setdomainname capset setuid setgid setresuid setresgid setreuid setregid setgroups bpf keyctl setsid
+mknodat mkdirat symlinkat linkat fchownat prlimit64 execve prctl seccomp
+""".split()
+SEEN = """
+write sendto sendmsg socket openat openat2 fchdir chdir mkdir fchown dup2 fcntl close_range ioctl fork vfork clone rmdir
+""".split()
+
+# This process's own business: how it dies, what it is called, who may trace it until execve.
+PRCTL_OF_ITS_OWN = {"PR_SET_PDEATHSIG", "PR_SET_DUMPABLE", "PR_SET_NAME", "PR_CAPBSET_READ", "PR_GET_NAME"}
+
+# What these say last (sizes, an environment) is left out of an explanation, if it likes.
+CUT = ("write", "openat2", "mount_setattr", "bpf", "clone3", "sendto", "setns", "prctl", "fcntl", "execve")
+
+# Fields of structures that hold addresses, sizes and counters, or that say how and not what.
+UNTOLD = set(
+    """pidfd child_tid parent_tid stack stack_size tls insns license prog_name kern_version attach_bpf_fd
+    nlmsg_len nlmsg_seq nlmsg_pid ifi_type version res_id log_buf ifa_flags rtm_scope ws_xpixel ws_ypixel ifi_family
+    """.split()
+)
+
+Node = object  # str (an atom), bytes (a string), list, dict
+
+
+class Parser:
+    """The notation of strace: atoms, "strings", {structures} and [arrays]."""
+
+    ESCAPED = re.compile(r'"((?:[^"\\]|\\.)*)"(\.\.\.)?', re.DOTALL)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def items(self, end: str) -> list[tuple[str, Node]]:
+        """(key, value), key "" for what has none, up to the closing bracket `end`."""
+        found: list[tuple[str, Node]] = []
+        while self.at < len(self.text):
+            if self.text[self.at] in ", ":
+                self.at += 1
+            elif end and self.text[self.at] == end:
+                self.at += 1
+                return found
+            elif self.text.startswith("/*", self.at):
+                self.at = self.text.index("*/", self.at) + 2
+            else:
+                key = re.compile(r"[A-Za-z_][A-Za-z_0-9]*=(?!…)").match(self.text, self.at)
+                if key:
+                    self.at = key.end()
+                found.append((key[0][:-1] if key else "", self.value()))
+        assert not end, f"no {end} in {self.text}"
+        return found
+
+    def value(self) -> Node:
+        here = self.text[self.at]
+        if here in "{[":
+            self.at += 1
+            items = self.items("}" if here == "{" else "]")
+            if items and all(key for key, _ in items):
+                return dict(items)
+            return [value for _, value in items]
+        if here == '"':
+            match = self.ESCAPED.match(self.text, self.at)
+            assert match and not match[2], f"cut off: {self.text}"
+            self.at = match.end()
+            return codecs.escape_decode(match[1].encode())[0]
+        return self.atom()
+
+    def atom(self) -> str:
+        start, depth = self.at, 0
+        while self.at < len(self.text):
+            here, around = self.text[self.at], self.text[self.at - 1 : self.at + 2]
+            # "<<" shifts, "<" and ">" enclose what strace -y knows of a descriptor
+            if here in "(" or (here == "<" and "<<" not in around):
+                depth += 1
+            elif depth and here in ")>" and not (here == ">" and around.startswith("-")):
+                depth -= 1
+            elif not depth and here in ",}])":
+                break
+            self.at += 1
+        assert self.at > start, f"not understood at {start}: {self.text}"
+        return self.text[start : self.at].partition(" /*")[0].strip()
+
+
+class Call:
+    """One system call, explained or made."""
+
+    def __init__(self, name: str, arguments: str, result: str = "") -> None:
+        self.name = name
+        self.text = f"{name}({arguments})"
+        self.result = result
+        self.arguments = [value if not key else {key: value} for key, value in Parser(arguments).items("")]
+
+    @property
+    def failed(self) -> bool:
+        return self.result.startswith("-1")
+
+    def __repr__(self) -> str:
+        return f"{self.text[:300]} = {self.result}"
+
+
+class Block:
+    """What the journal printed for one operation."""
+
+    def __init__(self, text: str) -> None:
+        self.group = ""
+        self.calls: list[str] = []
+        self.reasons: list[str] = []
+        self.commands: list[str] = []
+        self.names: dict[str, str] = {}
+        for line in text.splitlines():
+            self._add(line)
+
+    def _add(self, line: str) -> None:
+        indent = len(line) - len(line.lstrip(" "))
+        word = line.strip()
+        if indent == 0 and not word.startswith("#"):
+            assert not self.group
+            self.group = word
+        elif indent == 2 and re.match(r"[A-Z]+=", word):
+            self.names.update([word.split("=", 1)])
+        elif indent == 2:
+            self.calls.append(word)
+        elif indent == 8:
+            self.calls[-1] += ("" if self.calls[-1].endswith("|") else " ") + word
+        elif indent == 6 and word.startswith("# "):
+            self.reasons.append(word[2:])
+        elif indent == 6 and word.startswith("$ "):
+            self.commands.append(word[2:])
+        elif indent == 10:
+            self.commands[-1] = self.commands[-1].removesuffix("\\") + word
+        else:
+            # The input of a program, or the lines that say how to read it all.
+            assert indent in (0, 4), line
+
+
+class Explained:
+    """One explained call, ready to be compared."""
+
+    PATTERN = re.compile(r"(?:\[pid (?P<pid>\w+)\] )?(?P<name>\w+)\((?P<rest>.*)$", re.DOTALL)
+
+    def __init__(self, line: str) -> None:
+        match = self.PATTERN.match(line)
+        assert match, line
+        arguments, _, self.suffix = match["rest"].rpartition(")")
+        self.suffix = self.suffix.strip()
+        self.by_helper = match["pid"] is not None
+        self.call = Call(match["name"], arguments)
+        self.line = line
+        self.repeats = self.suffix.startswith("until ")
+
+
+def expand(line: str) -> Iterator[Explained]:
+    before, found, names = line.partition(" for X in ")
+    for name in names.split(", ") if found else [""]:
+        yield Explained(before.replace(" X)", f" {name})"))
+
+
+class Matcher:
+    """Compares calls, and remembers what TREE, MASTER, SLAVE and PID stand for."""
+
+    def __init__(self) -> None:
+        self.bound: dict[str, str] = {}
+        self.paths: dict[str, str] = {}
+
+    def matches(self, explained: Explained, made: Call, by_helper: bool) -> bool:
+        expected = explained.call
+        if expected.name == "fork":
+            return made.name in ("clone", "fork", "vfork")
+        if expected.name != made.name or (explained.suffix == "= -1") != made.failed:
+            return False
+        if explained.by_helper != by_helper and made.name != "execve":
+            return False
+        actual = made.arguments
+        if made.name == "sendto":
+            if "<NETLINK:[" not in str(actual[0]):
+                return False
+            actual = netlink(actual)
+        # What a call says last of sizes is left out of an explanation.
+        if made.name in CUT:
+            actual = actual[: len(expected.arguments)]
+        if len(actual) != len(expected.arguments):
+            return False
+        return all(self.same(e, a, made.name) for e, a in zip(expected.arguments, actual, strict=True))
+
+    def note(self, explained: Explained, made: Call) -> None:
+        number = re.match(r"\d+", made.result)
+        if made.name in ("open_tree",) and number:
+            self.bound["TREE"] = number[0]
+        if explained.suffix.startswith("= ") and number:
+            self.bound[explained.suffix[2:]] = number[0]
+
+    def see(self, made: Call) -> None:
+        """Remember what a descriptor is, for where strace prints only its number."""
+        number, path = descriptor(made.result)
+        if made.name in ("openat", "openat2") and number:
+            self.paths[number] = path
+
+    def same(self, expected: Node, actual: Node, name: str) -> bool:
+        if expected == "…":
+            return True
+        if isinstance(expected, dict) and isinstance(actual, dict):
+            return self._same_structure(expected, actual, name)
+        if isinstance(expected, list) and isinstance(actual, list):
+            return len(expected) == len(actual) and all(
+                self.same(e, a, name) for e, a in zip(expected, actual, strict=True)
+            )
+        if isinstance(expected, bytes) and isinstance(actual, bytes):
+            if name == "execve" and expected == b"nft":
+                return actual.rpartition(b"/")[2] == expected
+            if name == "mount" and b"FD" in expected:
+                return re.fullmatch(re.escape(expected).replace(b"FD", rb"\d+"), actual) is not None
+            return expected.replace(b"/PID/", f"/{self.bound.get('PID', '')}/".encode()) == actual
+        if isinstance(expected, str) and isinstance(actual, bytes):
+            # A variable of the environment, whose value is not printed.
+            return expected.endswith("=…") and actual.startswith(expected[:-1].encode())
+        return isinstance(expected, str) and isinstance(actual, str) and self._same_atom(expected, actual)
+
+    def _same_structure(self, expected: dict[str, Node], actual: dict[str, Node], name: str) -> bool:
+        for key, value in actual.items():
+            if key not in expected and key not in UNTOLD and not is_nothing(value):
+                return False
+        return all(key in actual and self.same(value, actual[key], name) for key, value in expected.items())
+
+    def _same_atom(self, expected: str, actual: str) -> bool:
+        number, path = descriptor(actual)
+        if expected in ("FD", "the namespace before") and number:
+            return True
+        if expected in self.bound:
+            return number == self.bound[expected]
+        if expected == "ROOT":
+            return path == "/"
+        if expected in ("NETLINK_ROUTE", "NETLINK_NETFILTER") and path.startswith("NETLINK:["):
+            # Of a socket in another network namespace strace does not know the protocol.
+            return re.match(rf"NETLINK:\[({expected.removeprefix('NETLINK_')}:)?\d+\]", path) is not None
+        if expected.startswith("FD<"):
+            wanted = re.escape(expected[3:-1]).replace("/PID/", f"/{self.bound.get('PID', 'none')}/")
+            return re.fullmatch(wanted, path or self.paths.get(number, "")) is not None
+        if path:
+            # "17<what it is>", "8", "AT_FDCWD"
+            return descriptor(expected)[0] == number
+        if actual.startswith("if_nametoindex("):
+            # strace asks its own network namespace, and so may give another link's name.
+            return expected.isdigit()
+        if actual.startswith("makedev("):
+            return expected == actual
+        return flags(expected) == flags(actual)
+
+
+def descriptor(atom: str) -> tuple[str, str]:
+    """(number, path) of `17</dev/null<char 1:3>>`."""
+    match = re.fullmatch(r"(\d+|AT_FDCWD)<(.*)>", atom, re.DOTALL)
+    if match:
+        return match[1], re.sub(r"<(char|block) [\d:]+>$", "", match[2])
+    return (atom, "") if atom.isdigit() or atom == "AT_FDCWD" else ("", "")
+
+
+def flags(atom: str) -> object:
+    if atom.lstrip("~").startswith("1<<CAP_"):
+        return sum(1 << NUMBERS[name] for name in re.findall(r"CAP_\w+", atom))
+    if re.fullmatch(r"-?(0x[0-9a-f]+|\d+)", atom):
+        return int(atom, 8 if re.fullmatch(r"0\d+", atom) else 0)
+    names = {flag for flag in atom.split("|") if flag not in ("O_RDONLY", "0")}
+    if names and all(flag.startswith("O_") and hasattr(os, flag) for flag in names):
+        return sum(getattr(os, flag) for flag in names)
+    return names
+
+
+def is_nothing(value: Node) -> bool:
+    return value in ("0", "NULL", "AF_UNSPEC", "0<user>", [], b"") or (
+        isinstance(value, str)
+        and re.fullmatch(r"(0x0|0</.*|htons\(0\)|\w*UNSPEC\w*|RT_SCOPE_UNIVERSE)", value) is not None
+    )
+
+
+def netlink(arguments: list[Node]) -> list[Node]:
+    """The arguments of sendto(2) as the explanation has them: socket, header, fixed structure, attributes."""
+    message = arguments[1]
+    assert isinstance(message, list)
+    if message and isinstance(message[0], list):
+        message = message[0]
+    if isinstance(message[1], bytes):
+        message = decode(*message)
+    parts = [arguments[0], *message[:2]]
+    if len(message) > 2:
+        parts.append(message[2] if isinstance(message[2], dict) else attributes(message[2]))
+    return parts
+
+
+def attributes(node: Node) -> Node:
+    assert isinstance(node, list)
+    found: dict[str, Node] = {}
+    for attribute in [node] if isinstance(node[0], dict) else node:
+        kind = str(attribute[0]["nla_type"]).removeprefix("NLA_F_NESTED|")
+        value = attribute[1]
+        if kind == "0x1":
+            kind, value = "NFTA_TABLE_NAME", value.rstrip(b"\0")
+        if kind == "IFLA_INFO_DATA" and isinstance(value, bytes):
+            # Of one attribute, VETH_INFO_PEER, which holds another message's body.
+            value = {"VETH_INFO_PEER": link(value[4:])}
+        elif isinstance(value, list) and value and isinstance(value[0], list | dict):
+            value = attributes(value)
+        found[kind] = value
+    return found
+
+
+def decode(header: dict[str, str], payload: bytes) -> list[Node]:
+    """A message that strace leaves as it is, because its socket belongs to another network namespace than strace."""
+    kinds = {16: "RTM_NEWLINK", 18: "RTM_GETLINK", 20: "RTM_NEWADDR", 24: "RTM_NEWROUTE"}
+    kind = kinds[int(header["nlmsg_type"], 0)]
+    flags_ = header["nlmsg_flags"].replace("0x600", "NLM_F_EXCL|NLM_F_CREATE").replace("0x300", "NLM_F_DUMP")
+    header = {**header, "nlmsg_type": kind, "nlmsg_flags": flags_}
+    if kind == "RTM_NEWADDR":
+        family, length, _, _, index = struct.unpack_from("=BBBBI", payload)
+        assert family == 2
+        fixed = {"ifa_family": "AF_INET", "ifa_prefixlen": f"{length}", "ifa_index": f"{index}"}
+        return [header, fixed, raw_attributes(payload[8:], {1: "IFA_ADDRESS", 2: "IFA_LOCAL", 4: "IFA_BROADCAST"})]
+    if kind == "RTM_NEWROUTE":
+        family, length, _, _, table, protocol, _, type_ = struct.unpack_from("=8B", payload)
+        assert (family, table, protocol, type_) == (2, 254, 3, 1)
+        fixed = {"rtm_family": "AF_INET", "rtm_dst_len": f"{length}", "rtm_table": "RT_TABLE_MAIN"}
+        fixed |= {"rtm_protocol": "RTPROT_BOOT", "rtm_type": "RTN_UNICAST"}
+        return [header, fixed, raw_attributes(payload[12:], {5: "RTA_GATEWAY"})]
+    return [header, *(part for part in link(payload) if part)]
+
+
+def link(payload: bytes) -> list[Node]:
+    """struct ifinfomsg and its attributes."""
+    _, _, index, flags_, change = struct.unpack_from("=BxHiII", payload)
+    fixed = {"ifi_index": f"{index}", "ifi_flags": {0: "0", 1: "IFF_UP"}[flags_], "ifi_change": f"{change:#x}"}
+    names = {1: "IFLA_ADDRESS", 3: "IFLA_IFNAME", 4: "IFLA_MTU", 28: "IFLA_NET_NS_FD", 29: "IFLA_EXT_MASK"}
+    return [fixed, raw_attributes(payload[16:], names)]
+
+
+def raw_attributes(data: bytes, names: dict[int, str]) -> dict[str, Node]:
+    found: dict[str, Node] = {}
+    while data:
+        size, number = struct.unpack_from("=HH", data)
+        name, value = names[number], data[4:size]
+        if name == "IFLA_IFNAME":
+            found[name] = value.rstrip(b"\0")
+        elif name == "IFLA_ADDRESS":
+            found[name] = value.hex(":")
+        elif name == "IFLA_EXT_MASK":
+            found[name] = {8: "RTEXT_FILTER_SKIP_STATS"}[value[0]]
+        elif name.startswith("IFLA_"):
+            found[name] = str(int.from_bytes(value, "little"))
+        else:
+            found[name] = f'inet_addr("{".".join(map(str, value))}")'
+        data = data[size + 3 & ~3 :]
+    return found
+
+
+class Trace:
+    """The system calls of all processes in their order, with the explanation's blocks among them."""
+
+    LINE = re.compile(r"(?P<pid>\d+) +(?P<rest>.*)$", re.DOTALL)
+
+    def __init__(self, path: pathlib.Path, stderr: pathlib.Path) -> None:
+        self.stderr = str(stderr)
+        self.records: list[tuple[int, Block | Call | str]] = []
+        self.parent: dict[int, int] = {}
+        self.containers: list[int] = []
+        unfinished: dict[int, tuple[int, str]] = {}
+        for line in path.read_text(errors="surrogateescape").splitlines():
+            match = self.LINE.match(line)
+            assert match, line
+            pid, rest = int(match["pid"]), match["rest"]
+            if rest.endswith(" <unfinished ...>"):
+                # Its place in the order is where it began.
+                unfinished[pid] = (len(self.records), rest.removesuffix(" <unfinished ...>"))
+                self.records.append((pid, ""))
+            elif rest.startswith("<... "):
+                place, begin = unfinished.pop(pid)
+                self.records[place] = (pid, self._record(pid, begin + rest.partition(" resumed>")[2]))
+            elif rest.startswith("+++ "):
+                self.records.append((pid, "ended"))
+            elif not rest.startswith("--- "):
+                self.records.append((pid, self._record(pid, rest)))
+        self.first = self.records[0][0]
+
+    def _record(self, pid: int, line: str) -> Block | Call | str:
+        match = re.match(r"(\w+)\((.*)\) += (.*)$", line, re.DOTALL)
+        if match is None:
+            return ""
+        name, arguments, result = match.groups()
+        # What the kernel writes back into a structure.
+        arguments = re.sub(r"(?<=}) => {.*?}(?=, \d+$)", "", arguments)
+        if name == "write" and re.match(rf"(?!2<)\d+<{re.escape(self.stderr)}>", arguments):
+            text = Parser(arguments).items("")[1][1]
+            assert isinstance(text, bytes)
+            return Block(text.decode())
+        if name in ("clone", "fork", "vfork", "clone3") and result[0].isdigit():
+            child = int(re.match(r"\d+", result)[0])  # type: ignore[index]
+            if name == "clone3":
+                self.containers.append(child)
+            else:
+                self.parent[child] = pid
+        return Call(name, arguments, result)
+
+    def of(self, owner: int) -> Iterator[tuple[bool, Block | Call]]:
+        """(made by a helper, record) of a process and of those it forked, up to where it executes the program."""
+        executed: set[int] = set()
+        for pid, record in self.records:
+            is_helper = self.parent.get(pid) == owner
+            if not (pid == owner or is_helper) or isinstance(record, str) or pid in executed:
+                continue
+            yield is_helper, record
+            if isinstance(record, Call) and record.name == "execve" and not record.failed and pid != self.first:
+                executed.add(pid)
+
+    def end_of(self, pid: int) -> int:
+        return next(place for place, (who, record) in enumerate(self.records) if who == pid and record == "ended")
+
+
+def must_be_explained(call: Call) -> bool:
+    first = str(call.arguments[0]) if call.arguments else ""
+    if call.name == "prctl":
+        return first not in PRCTL_OF_ITS_OWN
+    if call.name == "prlimit64":
+        return call.arguments[2] != "NULL"
+    if call.name in ("sendto", "sendmsg"):
+        return "<NETLINK:[" in first
+    if call.name == "write":
+        return descriptor(first)[1].startswith(("/proc/", "/sys/"))
+    if call.name == "mkdir":
+        return not call.failed and bytes(call.arguments[0]).startswith(b"/sys/fs/cgroup")  # type: ignore[arg-type]
+    if call.name == "openat":
+        return "O_CREAT" in call.text and descriptor(first)[0] != "AT_FDCWD"
+    return call.name in CHANGES and not (call.failed and call.name in ("mkdirat", "symlinkat", "execve"))
+
+
+def is_teardown(call: Call) -> bool:
+    """What takes down again what was explained when it was set up."""
+    first = call.arguments[0]
+    if call.name == "umount2":
+        return isinstance(first, bytes) and first.endswith(b"/rootfs") and call.arguments[1] == "MNT_DETACH"
+    return call.name == "write" and descriptor(str(first))[1].endswith("/cgroup.kill")
+
+
+class Explanation:
+    """One `run --explain` under strace: its status, its explanation, and where explanation and trace disagree."""
+
+    def __init__(self, text: str, trace: Trace, status: int) -> None:
+        self.text = text
+        self.trace = trace
+        self.status = status
+        self.names: dict[str, str] = {}
+        self.blocks: list[Block] = [record for _, record in trace.records if isinstance(record, Block)]
+        for block in self.blocks:
+            self.names.update(block.names)
+
+    def _full(self, line: str) -> str:
+        for name, value in self.names.items():
+            line = line.replace(f"${name}", value)
+        return line
+
+    def disagreements(self) -> list[str]:
+        assert len(self.trace.containers) == 1
+        found = []
+        for owner in (self.trace.first, self.trace.containers[0]):
+            found += self._disagreements(owner)
+        return found
+
+    def _disagreements(self, owner: int) -> list[str]:
+        found: list[str] = []
+        matcher = Matcher()
+        waiting: list[Explained] = []
+        repeated: Explained | None = None
+        container_end = self.trace.end_of(self.trace.containers[0])
+        places = {id(record): place for place, (_, record) in enumerate(self.trace.records)}
+        records = iter(self.trace.of(owner))
+        if owner == self.trace.first:
+            next(records)  # the command's own execve
+        for by_helper, record in records:
+            if isinstance(record, Block):
+                found += [f"explained, not made: {each.line}" for each in waiting]
+                waiting = [each for line in record.calls for each in expand(self._full(line))]
+                repeated = None
+                continue
+            matcher.see(record)
+            if waiting and matcher.matches(waiting[0], record, by_helper):
+                repeated = waiting.pop(0)
+                matcher.note(repeated, record)
+            elif repeated and repeated.repeats and matcher.matches(repeated, record, by_helper):
+                pass
+            elif must_be_explained(record) and not (places[id(record)] > container_end and is_teardown(record)):
+                expected = f" (expected: {waiting[0].line})" if waiting else ""
+                found.append(f"made, not explained: {record!r}{expected}")
+        return found + [f"explained, not made: {each.line}" for each in waiting]
+
+
+@pytest.fixture
+def explain(pycontainer: Pycontainer, busybox: str, tmp_path: pathlib.Path):
+    """Runs `pycontainer run --rm --explain OPTIONS busybox true` under strace."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+
+    def run(*options: str, command: tuple[str, ...] = ("true",), new_bridge: bool = False) -> Explanation:
+        if not new_bridge:
+            pycontainer("run", "--rm", busybox, "true", check=True)
+        trace, stderr = tmp_path / "trace", tmp_path / "stderr"
+        names = ",".join(f"?{name}" for name in [*CHANGES, *SEEN])
+        strace = ["strace", "-f", "-v", "-yy", "-s", "1000000", "-o", str(trace), "-e", f"trace={names}", "--"]
+        with stderr.open("w") as file:
+            done = subprocess.run(
+                [*strace, *COMMAND, "run", "--rm", "--explain", *options, busybox, *command],
+                env={**os.environ, **pycontainer.environment},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+                timeout=120,
+            )
+        return Explanation(stderr.read_text(), Trace(trace, stderr), done.returncode)
+
+    return run
+
+
+def check(explanation: Explanation) -> None:
+    assert explanation.status == 0, explanation.text[-1000:]
+    assert explanation.blocks, "nothing was explained"
+    disagreements = explanation.disagreements()
+    assert not disagreements, "\n" + "\n".join(disagreements)
+
+
+VARIANTS = {
+    "default": (),
+    "privileged": ("--privileged",),
+    "host ids": ("--userns=host",),
+    "no network": ("--network", "none"),
+    "host network": ("--network", "host"),
+    "terminal": ("-t",),
+    "init": ("--init",),
+    "user": ("-u", "nobody"),
+    "rlimit": ("--ulimit", "nofile=100:200"),
+    "hostname": ("--hostname", "a-name"),
+    "capabilities": ("--cap-add", "SYS_TIME", "--cap-drop", "CHOWN", "-w", "/made/here"),
+    "everything": ("--privileged", "--network", "host", "-t", "--read-only", "--tmpfs", "/t", "-e", "A=b c"),
+}
+
+
+@pytest.mark.parametrize("options", VARIANTS.values(), ids=VARIANTS)
+def test_it_agrees_with_strace(explain, options: tuple[str, ...]) -> None:
+    if "--init" in options and not pathlib.Path("/usr/bin/tini-static").exists():
+        pytest.skip("tini-static is not installed")
+    check(explain(*options))
+
+
+@pytest.mark.parametrize("more", [(), ("--userns=host",)], ids=["own ids", "host ids"])
+def test_volumes_and_a_read_only_root_agree_with_strace(explain, tmp_path: pathlib.Path, more: tuple[str, ...]) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").write_text("here\n")
+    volumes = ("-v", f"{tmp_path}/directory:/v", "-v", f"{tmp_path}/file:/deep/er/file:ro")
+    check(explain("--read-only", "--tmpfs", "/t", *volumes, *more, command=("cat", "/deep/er/file")))
+
+
+def test_the_first_container_on_a_bridge_agrees_with_strace(explain) -> None:
+    explanation = explain(new_bridge=True)
+    check(explanation)
+    assert 'IFLA_INFO_KIND="bridge"' in explanation.text
+
+
+def test_the_explanation_is_printed_as_it_happens_and_is_nothing_else(explain) -> None:
+    explanation = explain()
+    assert explanation.text.startswith("# ")
+    lines = [line for line in explanation.text.splitlines() if line and line[0] not in " #"]
+    assert set(lines) <= set(GROUPS), "something else was written to standard error"
+    assert set(lines) == set(GROUPS)
+
+
+def test_each_operation_says_why_and_how_a_shell_would_do_it(explain) -> None:
+    for block in explain("-t", "-v", "/tmp:/v").blocks:
+        if block.names:
+            continue
+        assert len(block.reasons) == 1, block.calls
+        reason = block.reasons[0]
+        assert not reason.endswith(".") and (reason[0].islower() or reason.split()[0].isupper() or reason[0] == "/"), (
+            reason
+        )
+        assert block.commands or "nothing to" in reason or block.calls[0].startswith("setns("), block.calls
+        for command in block.commands:
+            plain = re.sub(r"…", "x", command)
+            done = subprocess.run(["bash", "-n", "-c", plain], capture_output=True, text=True)
+            assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+def test_no_line_is_too_wide(explain) -> None:
+    widest = max(explain("--privileged", "-v", "/tmp:/v").text.splitlines(), key=len)
+    assert len(widest) <= WIDTH, widest

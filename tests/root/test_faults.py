@@ -1,0 +1,462 @@
+"""Whatever fails or is killed at whatever step of a command, nothing is left once the next command has run."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import new_environment, remove_environment
+from leftovers import Leftovers, network_namespaces
+
+DRIVER = pathlib.Path(__file__).parent / "fault_driver.py"
+SEED = int(os.environ.get("PYCONTAINER_TEST_SEED", "20261122"))
+# A volume, a file system, a directory and a limit, so that there are operations of every kind.
+OPTIONS = ["--tmpfs", "/scratch", "-w", "/new", "--ulimit", "nofile=64:64"]
+
+
+class Installation:
+    """One installation and the driver that runs its commands; see fault_driver.py."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.environment = environment
+        self.driver = subprocess.Popen(
+            [sys.executable, "-P", DRIVER],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.root = pathlib.Path(environment["PYCONTAINER_ROOT"])
+        self.leftovers = Leftovers(environment, [self.driver.pid])
+
+    def __call__(self, *arguments: str, **fault: Any) -> dict[str, Any]:
+        """Run a command line with or without a fault; the driver's answer."""
+        assert self.driver.stdin and self.driver.stdout
+        self.driver.stdin.write(json.dumps({"arguments": arguments, **fault}) + "\n")
+        self.driver.stdin.flush()
+        answer: dict[str, Any] = json.loads(self.driver.stdout.readline())
+        return answer
+
+    def rows(self) -> dict[str, tuple[str, int]]:
+        """Container id -> status and exit status."""
+        connection = sqlite3.connect(f"{self.root}/db.sqlite")
+        try:
+            return {row[0]: row[1:] for row in connection.execute("SELECT id, status, exit_status FROM containers")}
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        assert self.driver.stdin and self.driver.stdout
+        self.driver.stdin.close()
+        self.driver.wait(10)
+        self.driver.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def installation(busybox_root: pathlib.Path) -> Iterator[Installation]:
+    """An installation with busybox, whose bridge is there already."""
+    environment = new_environment()
+    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
+    made = Installation(environment)
+    try:
+        first = made("run", "--rm", "busybox", "true")
+        assert first["status"] == 0, first["stderr"]
+        yield made
+    finally:
+        made.close()
+        remove_environment(environment)
+
+
+def run_command(*options: str) -> list[str]:
+    return ["run", *options, *OPTIONS, "busybox", "true"]
+
+
+def ids(answer: dict[str, Any]) -> set[str]:
+    """The container that the command made, as far as it came."""
+    return {found[0] for _, _, path in answer["operations"] if (found := re.findall(r"\b[0-9a-f]{64}\b", path))} - {""}
+
+
+def complaint(answer: dict[str, Any]) -> str:
+    """What is wrong with the command's last words; "" when they are one or two lines that say step and cause."""
+    lines = answer["stderr"].splitlines()
+    if "Traceback" in answer["stderr"] or not 1 <= len(lines) <= 2 or "PYCONTAINER_DEBUG" in answer["stderr"]:
+        return f"said {answer['stderr']!r}"
+    if not re.fullmatch(r"pycontainer: [^:]+: .+", lines[0]) or not all(x.startswith("hint: ") for x in lines[1:]):
+        return f"said {answer['stderr']!r}"
+    return ""
+
+
+def dry_run(installation: Installation, arguments: list[str]) -> dict[str, Any]:
+    answer = installation(*arguments)
+    assert answer["status"] == 0, answer["stderr"]
+    installation("rm", *installation.rows()) if installation.rows() else None
+    return answer
+
+
+def settle(installation: Installation, answer: dict[str, Any], repair: bool) -> list[str]:
+    """What is left: after the next command with `repair`, and of a container that stays after it was removed."""
+    problems = []
+    if repair:
+        listing = installation("ps", "-a")
+        if listing["status"] or listing["stderr"]:
+            problems.append(f"ps -a: {listing['status']} {listing['stderr']}")
+    rows = installation.rows()
+    problems += installation.leftovers.found(ids(answer), keep=rows)
+    if rows:
+        removal = installation("rm", *rows)
+        if removal["status"]:
+            problems.append(f"rm: {removal['stderr']}")
+        problems += installation.leftovers.found(ids(answer))
+    return problems
+
+
+class Problems(list[str]):
+    """What went wrong. Fails the test by itself when there is more than anybody would read."""
+
+    def add(self, where: str, found: list[str]) -> None:
+        self.extend(f"{where}: {problem}" for problem in found)
+        if len(self) > 8:
+            self.check()
+
+    def check(self) -> None:
+        if self:
+            pytest.fail("\n".join(self), pytrace=False)
+
+
+FAULTS = ["fail", "fail-after", "signal-before", "signal-after", "kill-child"]
+
+
+@pytest.mark.parametrize("options", [["--rm"], []], ids=["rm", "keep"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_every_operation_leaves_nothing(
+    installation: Installation, fault: str, options: list[str], tmp_path: pathlib.Path
+) -> None:
+    arguments = run_command(*options, "-v", f"{tmp_path}:/data")
+    operations = dry_run(installation, arguments)["operations"]
+    assert len(operations) > 60
+    clone = [step for _, step, _ in operations].index("clone the container's first process")
+    problems = Problems()
+    for number, (who, step, _) in enumerate(operations):
+        if fault == "kill-child" and number < clone:
+            continue
+        error = (errno.ENOSPC, errno.EPERM)[number % 2]
+        answer = installation(*arguments, fault=fault, number=number, errno=error)
+        step, path = answer["operations"][number][1:]
+        wrong = []
+        if fault.startswith("signal"):
+            if answer["status"] != (
+                0 if number == len(operations) - 1 and fault == "signal-after" else -signal.SIGKILL
+            ):
+                wrong.append(f"status {answer['status']}")
+        elif fault in ("fail-after", "kill-child") and step == "execute":
+            # Where the program has replaced the process, nobody is left to do it.
+            if answer["status"] != 0:
+                wrong.append(f"status {answer['status']}")
+        elif fault == "kill-child" and who == "child" and step in START:
+            # All that can be seen from outside is that the process ended.
+            if answer["status"] not in (125, 137):
+                wrong.append(f"status {answer['status']}")
+        else:
+            if answer["status"] not in (125, 126):
+                wrong.append(f"status {answer['status']}")
+            if said := complaint(answer):
+                wrong.append(said)
+            if fault.startswith("fail") and (
+                step not in answer["stderr"] or os.strerror(error).lower() not in answer["stderr"]
+            ):
+                wrong.append(f"does not name step and cause: {answer['stderr']!r}")
+        wrong += settle(installation, answer, repair=fault.startswith("signal"))
+        problems.add(f"{fault} at {number} ({step}: {path})", wrong)
+    problems.check()
+    assert not network_namespaces()
+    assert len(installation.leftovers.tables()) == 1
+
+
+# What the container's first process does between `start` and its program.
+START = {
+    "drop capabilities from the bounding set",
+    "set user",
+    "set capabilities",
+    "change to the working directory",
+    "execute",
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("fault", ["signal-before", "signal-after"])
+def test_a_signal_at_every_operation_leaves_nothing_without_another_command(
+    installation: Installation, fault: str, number: signal.Signals
+) -> None:
+    arguments = run_command("--rm")
+    operations = dry_run(installation, arguments)["operations"]
+    problems = Problems()
+    for position, (_, step, path) in enumerate(operations):
+        answer = installation(*arguments, fault=fault, number=position, signal=number)
+        wrong = [] if answer["status"] in (0, 128 + number) else [f"status {answer['status']}"]
+        if answer["stderr"]:
+            wrong.append(answer["stderr"])
+        wrong += settle(installation, answer, repair=False)
+        problems.add(f"{fault} at {position} ({step}: {path})", wrong)
+    problems.check()
+
+
+def test_a_fault_at_every_operation_that_makes_the_bridge(installation: Installation) -> None:
+    def take_network_away() -> None:
+        bridge = installation.environment["PYCONTAINER_BRIDGE"]
+        subprocess.run(["ip", "link", "delete", bridge], stderr=subprocess.DEVNULL)
+        subprocess.run(["nft", "delete", "table", "ip", f"pycontainer_{bridge}"], stderr=subprocess.DEVNULL)
+
+    usual = len(dry_run(installation, run_command("--rm"))["operations"])
+    take_network_away()
+    operations = dry_run(installation, run_command("--rm"))["operations"]
+    problems = Problems()
+    for fault in ("fail", "fail-after", "signal-before", "signal-after"):
+        for number in range(len(operations) - usual + 3):
+            take_network_away()
+            answer = installation(*run_command("--rm"), fault=fault, number=number, errno=errno.EPERM)
+            wrong = []
+            if fault.startswith("fail"):
+                if answer["status"] != 125:
+                    wrong.append(f"status {answer['status']}")
+                if said := complaint(answer):
+                    wrong.append(said)
+            wrong += settle(installation, answer, repair=fault.startswith("signal"))
+            again = installation(*run_command("--rm"))
+            if again["status"]:
+                wrong.append(f"the next run: {again['status']} {again['stderr']}")
+            wrong += installation.leftovers.found(ids(again))
+            if len(tables := installation.leftovers.tables()) != 1:
+                wrong.append(f"nft tables: {tables}")
+            problems.add(f"{fault} at {number} ({operations[number]})", wrong)
+    problems.check()
+
+
+def draws(name: str, count: int, top: float) -> Iterator[float]:
+    """`count` moments between 0 and `top` seconds, the same on every run with the same seed."""
+    print(f"seed {SEED}, 0 to {top:.3f} s")
+    generator = random.Random(f"{SEED} {name}")
+    for _ in range(count):
+        yield generator.uniform(0, top)
+
+
+@pytest.mark.parametrize("options", [["--rm"], []], ids=["rm", "keep"])
+def test_sigkill_at_random_moments(installation: Installation, options: list[str]) -> None:
+    arguments = ["run", *options, "busybox", "sleep", "0.01"]
+    seconds = dry_run(installation, arguments)["seconds"]
+    problems = Problems()
+    for delay in draws(f"sigkill {options}", 60, seconds * 1.2):
+        answer = installation(*arguments, delay=delay)
+        problems.add(f"killed after {delay}", settle(installation, answer, repair=True))
+    problems.check()
+
+
+@pytest.mark.parametrize("options", [["--rm"], []], ids=["rm", "keep"])
+def test_sigkill_of_the_command_that_repairs(installation: Installation, options: list[str]) -> None:
+    arguments = ["run", *options, "busybox", "sleep", "0.01"]
+    seconds = dry_run(installation, arguments)["seconds"]
+    problems = Problems()
+    moments = zip(
+        draws(f"run {options}", 60, seconds * 1.2), draws(f"repair {options}", 60, seconds * 0.7), strict=True
+    )
+    for delay, second_delay in moments:
+        answer = installation(*arguments, delay=delay)
+        installation("ps", "-a", delay=second_delay)
+        installation("ps", "-a", delay=seconds * 0.7 - second_delay)
+        problems.add(f"killed after {delay} and {second_delay}", settle(installation, answer, repair=True))
+    problems.check()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("options", [["--rm"], []], ids=["rm", "keep"])
+def test_signals_at_random_moments_leave_nothing_without_another_command(
+    installation: Installation, number: signal.Signals, options: list[str]
+) -> None:
+    arguments = ["run", *options, "busybox", "sleep", "0.01"]
+    seconds = dry_run(installation, arguments)["seconds"]
+    problems = Problems()
+    for delay in draws(f"signal {number} {options}", 40, seconds * 1.2):
+        answer = installation(*arguments, delay=delay, signal=number)
+        wrong = [] if answer["status"] in (0, -number, 128 + number) else [f"status {answer['status']}"]
+        if "Traceback" in answer["stderr"]:
+            wrong.append(answer["stderr"])
+        wrong += settle(installation, answer, repair=False)
+        problems.add(f"signal after {delay}", wrong)
+    problems.check()
+
+
+def test_what_cannot_be_repaired_stops_no_command(installation: Installation) -> None:
+    answer = installation("run", "--rm", "busybox", "sleep", "10", delay=0.2)
+    assert answer["status"] == -signal.SIGKILL
+    (container_id,) = installation.rows()
+    stubborn = installation.root / "containers" / container_id / "upper/stubborn"
+    stubborn.touch()
+    subprocess.run(["chattr", "+i", stubborn], check=True)
+    try:
+        for command in (["ps", "-a"], ["run", "--rm", "busybox", "true"]):
+            answer = installation(*command)
+            assert answer["status"] == 0
+            complaint = f"pycontainer: repair container {container_id[:12]}: stubborn: operation not permitted\n"
+            assert answer["stderr"] == complaint
+    finally:
+        subprocess.run(["chattr", "-i", stubborn], check=True)
+    assert settle(installation, answer, repair=True) == []
+
+
+@pytest.fixture(scope="module")
+def tarball(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    path = tmp_path_factory.mktemp("tarball") / "root.tar"
+    with tarfile.open(path, "w") as archive:
+        for top in range(20):
+            for position in range(20):
+                archive.add(__file__, f"{top}/{position}")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["load", "import", "rmi"])
+def test_sigkill_of_what_changes_images(
+    installation: Installation, kind: str, busybox_archive: pathlib.Path, tarball: pathlib.Path
+) -> None:
+    add = {"load": ["load", "-q", "-i", str(busybox_archive)], "import": ["import", "-q", str(tarball), "fresh"]}
+    add["rmi"] = add["import"]
+    name = "busybox" if kind == "load" else "fresh"
+    command = ["rmi", "fresh"] if kind == "rmi" else add[kind]
+    installation("rmi", name)
+    if kind == "rmi":
+        installation(*add[kind])
+    seconds = installation(*command)["seconds"]
+    problems = Problems()
+    for delay in draws(kind, 40, seconds * 1.2):
+        if kind == "rmi":
+            installation(*add[kind])
+        else:
+            installation("rmi", name)
+        installation(*command, delay=delay)
+        listing = installation("images")
+        wrong = [f"images: {listing}"] if listing["status"] or listing["stderr"] else []
+        wrong += installation.leftovers.found() + unneeded(installation.root)
+        problems.add(f"killed after {delay}", wrong)
+    problems.check()
+    installation("rmi", name)
+    again = installation(*add[kind])
+    assert again["status"] == 0, again["stderr"]
+    assert not unneeded(installation.root)
+
+
+def unneeded(root: pathlib.Path) -> list[str]:
+    """Where what is on disk differs from what the database knows."""
+    connection = sqlite3.connect(root / "db.sqlite")
+    try:
+        rows = connection.execute("SELECT layers, blobs FROM images").fetchall()
+        recorded = {row[0] for row in connection.execute("SELECT chain_id FROM layers")}
+    finally:
+        connection.close()
+    layers = {chain for row in rows for chain in row[0].split()}
+    blobs = {blob for row in rows for blob in row[1].split()}
+    found = {"layers": set(os.listdir(root / "layers")), "blobs": set(os.listdir(root / "blobs/sha256"))}
+    return [
+        f"{what}: {len(one - other)} too many, {len(other - one)} missing"
+        for what, one, other in (
+            ("layers", found["layers"], layers),
+            ("layers in the database", recorded, layers),
+            ("blobs", found["blobs"], blobs),
+        )
+        if one != other
+    ]
+
+
+@pytest.fixture
+def small(busybox_root: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Installation]:
+    """An installation with busybox on a file system of 24 MiB."""
+    environment = new_environment()
+    root = environment["PYCONTAINER_ROOT"]
+    image = tmp_path / "disk"
+    with open(image, "wb") as file:
+        file.truncate(24 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-m", "0", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, root], check=True)
+    try:
+        subprocess.run(["cp", "-a", f"{busybox_root}/.", root], check=True)
+        made = Installation(environment)
+        try:
+            first = made("run", "--rm", "busybox", "true")
+            assert first["status"] == 0, first["stderr"]
+            yield made
+        finally:
+            made.close()
+    finally:
+        subprocess.run(["umount", root], check=True)
+        remove_environment(environment)
+
+
+@contextlib.contextmanager
+def full_disk(root: pathlib.Path, free: int) -> Iterator[None]:
+    """Fill the file system but for about `free` bytes."""
+    filler = root / "filler"
+    with open(filler, "wb", buffering=0) as file:
+        for size in (1 << 20, 1 << 10):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+        file.truncate(file.tell() - free)
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
+def test_run_on_a_full_disk(small: Installation) -> None:
+    problems = Problems()
+    statuses = []
+    # From the database's first page to config.json and the container's own file, the disk ends everywhere.
+    for free in [
+        kilobytes << 10 for kilobytes in (0, 1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 36, 40, 48, 56, 64, 256)
+    ]:
+        for options in (["--rm"], []):
+            with full_disk(small.root, free):
+                answer = small("run", *options, "busybox", "sh", "-c", "echo x > /x && sync /x")
+            wrong = []
+            statuses.append(answer["status"])
+            if answer["status"] not in (0, 1, 125):
+                wrong.append(f"status {answer['status']}")
+            if answer["status"] == 125 and (said := complaint(answer)):
+                wrong.append(said)
+            wrong += settle(small, answer, repair=True)
+            if (again := small("run", "--rm", "busybox", "true"))["status"]:
+                wrong.append(f"afterwards: {again['stderr']}")
+            problems.add(f"{free} bytes free, {options}", wrong)
+    problems.check()
+    assert statuses[0] == 125 and statuses[-1] == 0
+
+
+def test_import_on_a_full_disk(small: Installation, tarball: pathlib.Path) -> None:
+    problems = Problems()
+    for free in [kilobytes << 10 for kilobytes in (0, 16, 256, 2048, 4096)]:
+        with full_disk(small.root, free):
+            answer = small("import", "-q", str(tarball), "fresh")
+        wrong = []
+        if answer["status"] != 125:
+            wrong.append(f"status {answer['status']}")
+        elif said := complaint(answer):
+            wrong.append(said)
+        elif not re.search("no space left|disk is full|disk full", answer["stderr"]):
+            wrong.append(f"does not say why: {answer['stderr']}")
+        wrong += small.leftovers.found() + unneeded(small.root)
+        problems.add(f"{free} bytes free", wrong)
+    problems.check()
+    assert small("import", "-q", str(tarball), "fresh")["status"] == 0
+    assert not unneeded(small.root)

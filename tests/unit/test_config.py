@@ -1,0 +1,428 @@
+"""The command line's words as values: sizes, limits, volumes, capabilities, names, environment."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import resource
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig, parse_size, parse_volume
+from pycontainer.errors import UsageError
+from pycontainer.kernel import capability, signals
+
+
+def make(**values: Any) -> ContainerConfig:
+    return ContainerConfig("busybox", [], values)
+
+
+def refused(**values: Any) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        make(**values)
+    error = caught.value
+    assert error.step.lstrip("read ").startswith("--"), "the error names the flag"
+    assert "\n" not in error.message
+    return error
+
+
+SIZES = {
+    "0": 0,
+    "1": 1,
+    "512": 512,
+    "64k": 64 << 10,
+    "64K": 64 << 10,
+    "64m": 64 << 20,
+    "64M": 64 << 20,
+    "64mb": 64 << 20,
+    "64MiB": 64 << 20,
+    "1g": 1 << 30,
+    "1.5g": 3 << 29,
+    "0.5k": 512,
+    "1.g": 1 << 30,
+    "2t": 2 << 40,
+    "1p": 1 << 50,
+    "100b": 100,
+    " 64m ": 64 << 20,
+    "-1": -1,
+    "9007199254740993": 9007199254740993,  # more digits than a float holds
+}
+
+
+@pytest.mark.parametrize(("text", "size"), SIZES.items())
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size("--memory", text) == size
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "m", "b", "12x", "x12", "1e3", "-5", "-1m", "--1", "+5", "0x10", "1_000", "1,5g", "1.2.3", ".5g", ".",
+     "64 m", "6mm", "nan", "inf", "\u0663", "\u00b2", "9" * 400 + ".0g", "9" * 5000],
+)  # fmt: skip
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_size("--memory", text)
+    assert caught.value.step == "--memory"
+    assert caught.value.cause == "not a size"
+
+
+@given(st.integers(0, 1 << 40), st.sampled_from(["", "k", "m", "g"]))
+def test_a_size_is_its_number_times_its_unit(number: int, unit: str) -> None:
+    assert parse_size("-m", f"{number}{unit}") == number << {"": 0, "k": 10, "m": 20, "g": 30}[unit]
+
+
+@given(st.text(max_size=8))
+def test_any_text_is_a_size_or_refused(text: str) -> None:
+    try:
+        assert parse_size("-m", text) >= -1
+    except UsageError:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("values", "memory", "swap"),
+    [
+        ({}, None, None),
+        ({"memory": "64m"}, 64 << 20, None),
+        ({"memory": "64m", "memory_swap": "64m"}, 64 << 20, 64 << 20),
+        ({"memory": "64m", "memory_swap": "-1"}, 64 << 20, -1),
+        ({"memory_swap": "-1"}, None, -1),
+        ({"memory": "6m"}, 6 << 20, None),
+    ],
+)
+def test_memory(values: dict[str, str], memory: int | None, swap: int | None) -> None:
+    found = make(**values)
+    assert (found.memory, found.swap) == (memory, swap)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"memory": "5m"},
+        {"memory": "0"},
+        {"memory": "-1"},
+        {"memory_swap": "64m"},
+        {"memory": "64m", "memory_swap": "32m"},
+        {"memory": "64m", "memory_swap": "0"},
+    ],
+)
+def test_memory_that_makes_no_sense(values: dict[str, str]) -> None:
+    refused(**values)
+
+
+@pytest.mark.parametrize(("text", "cpus"), [("0.01", 0.01), ("0.5", 0.5), ("1", 1.0), ("1.0", 1.0), (".5", 0.5)])
+def test_cpus(text: str, cpus: float) -> None:
+    assert make(cpus=text).cpus == cpus
+
+
+@pytest.mark.parametrize("text", ["", "0", "0.009", "-1", "x", "nan", "inf", "1,5", "100000"])
+def test_what_is_no_number_of_cpus(text: str) -> None:
+    refused(cpus=text)
+
+
+def test_cpus_end_where_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    assert make(cpus="4").cpus == 4
+    assert "0.01 to 4" in refused(cpus="4.01").hint
+
+
+@pytest.mark.parametrize(("text", "limit"), [("100", 100), ("-1", -1), ("0", 0)])
+def test_pids_limit(text: str, limit: int) -> None:
+    assert make(pids_limit=text).pids_limit == limit
+
+
+@pytest.mark.parametrize("text", ["", "x", "1.5", "0x10"])
+def test_what_is_no_pids_limit(text: str) -> None:
+    refused(pids_limit=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("nofile=1024", ("RLIMIT_NOFILE", 1024, 1024)),
+        ("nofile=1024:2048", ("RLIMIT_NOFILE", 1024, 2048)),
+        ("NPROC=5", ("RLIMIT_NPROC", 5, 5)),
+        ("core=0", ("RLIMIT_CORE", 0, 0)),
+        ("core=-1", ("RLIMIT_CORE", -1, -1)),
+        ("core=5:-1", ("RLIMIT_CORE", 5, -1)),
+        ("stack=8388608:", ("RLIMIT_STACK", 8388608, 8388608)),
+    ],
+)
+def test_ulimits(text: str, limit: tuple[str, int, int]) -> None:
+    assert make(ulimit=[text]).ulimits == [limit]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["nofile", "nofile=", "nofile=:5", "=5", "bogus=1", "nofile=x", "nofile=5:x", "nofile=2:1", "nofile=-1:5",
+     "nofile=-5", "nofile=5:-7", "nofile=1:2:3", "nofile=99999999999999999999", "infinity=1"],
+)  # fmt: skip
+def test_what_is_no_ulimit(text: str) -> None:
+    refused(ulimit=[text])
+
+
+@given(st.from_regex(r"[a-z]{0,6}=?-?[0-9]{0,25}(:-?[0-9]{0,25})?", fullmatch=True))
+def test_any_accepted_ulimit_is_one_that_the_interpreter_takes(text: str) -> None:
+    try:
+        name, soft, hard = make(ulimit=[text]).ulimits[0]
+    except UsageError:
+        return
+    assert isinstance(getattr(resource, name), int)
+    assert all(-1 <= value < 1 << 63 for value in (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "target", "options"),
+    [
+        ("/a:/b", "/a", "/b", ["rbind", "rprivate"]),
+        ("/a:/b:rw", "/a", "/b", ["rbind", "rprivate"]),
+        ("/a:/b:ro", "/a", "/b", ["rbind", "rprivate", "rro", "ro"]),
+        ("/a:/b:ro,rslave", "/a", "/b", ["rbind", "rslave", "rro", "ro"]),
+        ("/a:/b:z", "/a", "/b", ["rbind", "rprivate"]),
+        ("/a/../c/:/b//d/", "/c", "/b/d", ["rbind", "rprivate"]),
+        ("/a://b", "/a", "/b", ["rbind", "rprivate"]),
+        ("/a:/b/..//c", "/a", "/c", ["rbind", "rprivate"]),
+    ],
+)
+def test_volumes(text: str, source: str, target: str, options: list[str]) -> None:
+    volume = parse_volume(text)
+    assert (volume.source, volume.target, volume.options) == (source, target, options)
+
+
+def test_a_relative_source_is_taken_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert parse_volume("./x:/b").source == f"{tmp_path}/x"
+    assert parse_volume(".:/b").source == str(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ":", "/a", "/a:", ":/b", "/a:b", "/a:.", "/a:/", "/a://", "/a:///", "/a:/b/..", "/a://..", "name:/b",
+     "/a:/b:rx", "/a:/b:ro:x", "/a:/b:ro,bogus"],
+)  # fmt: skip
+def test_what_is_no_volume(text: str) -> None:
+    refused(volume=[text])
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "options"),
+    [
+        ("/tmp", "/tmp", ["nosuid", "nodev", "noexec"]),
+        ("/tmp:", "/tmp", ["nosuid", "nodev", "noexec"]),
+        ("//run/", "/run", ["nosuid", "nodev", "noexec"]),
+        ("/tmp:size=64m,mode=700", "/tmp", ["nosuid", "nodev", "noexec", "size=64m", "mode=700"]),
+        ("/tmp:exec", "/tmp", ["nosuid", "nodev"]),
+        ("/tmp:ro,,suid", "/tmp", ["nosuid", "nodev", "noexec", "ro", "suid"]),
+    ],
+)
+def test_tmpfs(text: str, target: str, options: list[str]) -> None:
+    assert make(tmpfs=[text]).tmpfs == [(target, options)]
+
+
+@pytest.mark.parametrize("text", ["", "tmp", "/", "//", "/x/..", ":size=1m"])
+def test_what_is_no_tmpfs(text: str) -> None:
+    refused(tmpfs=[text])
+
+
+EVERY = set(capability.available(True))
+DEFAULT = set(DEFAULT_CAPABILITIES)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, DEFAULT),
+        ({"cap_add": ["NET_ADMIN"]}, DEFAULT | {"CAP_NET_ADMIN"}),
+        ({"cap_add": ["cap_net_admin", "CHOWN"]}, DEFAULT | {"CAP_NET_ADMIN"}),
+        ({"cap_drop": ["chown", "CAP_KILL"]}, DEFAULT - {"CAP_CHOWN", "CAP_KILL"}),
+        ({"cap_drop": ["ALL"]}, set()),
+        ({"cap_drop": ["all"], "cap_add": ["CHOWN"]}, {"CAP_CHOWN"}),
+        ({"cap_add": ["ALL"]}, EVERY),
+        ({"cap_add": ["ALL"], "cap_drop": ["SYS_ADMIN"]}, EVERY - {"CAP_SYS_ADMIN"}),
+        ({"cap_drop": ["SYS_ADMIN"]}, DEFAULT),
+    ],
+)
+def test_capabilities(values: dict[str, list[str]], expected: set[str]) -> None:
+    found = make(**values).capabilities
+    assert set(found) == expected
+    assert len(found) == len(set(found))
+
+
+def test_without_a_user_namespace_all_means_what_we_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capability, "own_masks", lambda: {"CapBnd": 0b11})
+    assert make(privileged=True).capabilities == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+    assert make(userns="host", cap_add=["ALL"]).capabilities == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+
+
+@pytest.mark.parametrize("flag", ["cap_add", "cap_drop"])
+@pytest.mark.parametrize("text", ["", "CAP_", "NET_ADMI", "CAP_CAP_CHOWN", "ALL,CHOWN"])
+def test_what_is_no_capability(flag: str, text: str) -> None:
+    assert refused(**{flag: [text]}).step == "--" + flag.replace("_", "-")
+
+
+def test_the_default_capabilities_are_dockers() -> None:
+    assert len(DEFAULT) == 14
+    assert not DEFAULT & {"CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_PTRACE", "CAP_SYS_MODULE", "CAP_BPF"}
+
+
+@pytest.mark.parametrize(
+    ("values", "namespace"),
+    [
+        ({}, True),
+        ({"userns": ""}, True),
+        ({"userns": "private"}, True),
+        ({"userns": "host"}, False),
+        ({"privileged": True}, False),
+    ],
+)
+def test_user_namespace(values: dict[str, Any], namespace: bool) -> None:
+    found = make(**values)
+    assert found.user_namespace is namespace
+
+
+def test_id_maps() -> None:
+    assert [str(extent) for extent in make().id_maps(1 << 30)] == [f"0 {1 << 30} 65536"]
+    assert make().id_maps(0) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], False),
+        (["no-new-privileges"], True),
+        (["no-new-privileges:true"], True),
+        (["no-new-privileges=true"], True),
+        (["no-new-privileges=false"], False),
+        (["no-new-privileges", "no-new-privileges=false"], False),
+    ],
+)
+def test_security_options(options: list[str], expected: bool) -> None:
+    assert make(security_opt=options).no_new_privileges is expected
+
+
+@pytest.mark.parametrize("option", ["", "no-new-privileges=yes", "apparmor=x", "seccomp=profile.json"])
+def test_a_security_option_that_would_be_ignored_is_refused(option: str) -> None:
+    refused(security_opt=[option])
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(None, "bridge"), ("", "bridge"), ("default", "bridge"), ("none", "none"), ("host", "host")]
+)
+def test_networks(text: str | None, name: str) -> None:
+    assert make(network=text).network == name
+
+
+@pytest.mark.parametrize(
+    ("flag", "text"),
+    [
+        ("network", "bogus"),
+        ("network", "container:x"),
+        ("userns", "keep-id"),
+        ("workdir", "srv"),
+        ("workdir", "./srv"),
+        ("stop_signal", "BOGUS"),
+        ("stop_signal", "0"),
+        ("stop_signal", "65"),
+        ("stop_signal", ""),
+        ("hostname", "a b"),
+        ("hostname", "a/b"),
+        ("hostname", "a\n127.0.0.1 bank.example"),
+        ("hostname", "x" * 65),
+    ],
+)
+def test_texts_that_are_refused(flag: str, text: str) -> None:
+    assert refused(**{flag: text}).step == "--" + flag.replace("_", "-")
+
+
+@pytest.mark.parametrize("text", ["ab", "a1", "1a", "a.b-c_d", "A" * 128])
+def test_names(text: str) -> None:
+    assert make(name=text).name == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "-a", "_a", ".a", "a b", "a/b", "..", "a\n", "\u00e9\u00e9", "A" * 129, "a:b"]
+)
+def test_what_is_no_name(text: str) -> None:
+    refused(name=text)
+
+
+def test_stop_signal_and_labels() -> None:
+    found = make(stop_signal="quit", label=["a=1", "b", "c=d=e", "a=2"])
+    assert found.stop_signal == signals.NUMBERS["SIGQUIT"]
+    assert found.labels == {"a": "2", "b": "", "c": "d=e"}
+    refused(label=["=x"])
+
+
+ENV_FILES = {
+    "plain": ("A=1\nB=two words\n", [("A", "1"), ("B", "two words")]),
+    "no newline at the end": ("A=1", [("A", "1")]),
+    "empty": ("", []),
+    "comments and empty lines": ("# x\n\n  # y\nA=1\n#B=2\n", [("A", "1")]),
+    "leading space goes, trailing stays": ("  A= 1 \n", [("A", " 1 ")]),
+    "a # in a value": ("A=1#2\n", [("A", "1#2")]),
+    "quotes are kept": ("A=\"x\"\nB='y'\n", [("A", '"x"'), ("B", "'y'")]),
+    "equals in the value": ("A=B=C\n", [("A", "B=C")]),
+    "empty value": ("A=\n", [("A", "")]),
+    "byte order mark": ("\ufeffA=1\n", [("A", "1")]),
+    "carriage return": ("A=1\r\nB=2\r\n", [("A", "1"), ("B", "2")]),
+    "separators of Unicode's end no line": ("A=x\u2028y\x0cz\x85\n", [("A", "x\u2028y\x0cz\x85")]),
+    "from the caller": ("FROM_CALLER\nNOT_THERE\n", [("FROM_CALLER", "here")]),
+    "the same twice": ("A=1\nA=2\n", [("A", "1"), ("A", "2")]),
+}
+
+
+@pytest.mark.parametrize(("text", "expected"), ENV_FILES.values(), ids=ENV_FILES)
+def test_env_files(
+    text: str, expected: list[tuple[str, str]], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FROM_CALLER", "here")
+    monkeypatch.delenv("NOT_THERE", raising=False)
+    path = tmp_path / "env"
+    path.write_bytes(text.encode())
+    assert make(env_file=[str(path)]).environment == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "cause"),
+    [
+        (b"A=1\nB C=2\n", ":2"),
+        (b"=1\n", ":1"),
+        (b"A =1\n", ":1"),
+        (b"A=\xff\n", "not UTF-8"),
+        (b"A=\0\n", "NUL"),
+    ],
+)
+def test_bad_env_files_name_file_and_line(data: bytes, cause: str, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "env"
+    path.write_bytes(data)
+    message = str(refused(env_file=[str(path)]))
+    assert str(path) in message
+    assert cause in message
+
+
+def test_env_files_that_cannot_be_read(tmp_path: pathlib.Path) -> None:
+    assert refused(env_file=[str(tmp_path / "missing")]).cause == "no such file or directory"
+    assert refused(env_file=[str(tmp_path)]).cause == "is a directory"
+
+
+def test_assignments_come_after_files_and_in_order(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = tmp_path / "1", tmp_path / "2"
+    first.write_text("A=f1\nB=f1\n")
+    second.write_text("B=f2\n")
+    monkeypatch.setenv("OURS", "o")
+    monkeypatch.delenv("MISSING", raising=False)
+    found = make(env=["A=e", "OURS", "MISSING", "EMPTY="], env_file=[str(first), str(second)]).environment
+    assert found == [("A", "f1"), ("B", "f1"), ("B", "f2"), ("A", "e"), ("OURS", "o"), ("EMPTY", "")]
+    refused(env=["=x"])
+
+
+def test_defaults() -> None:
+    found = ContainerConfig("alpine", ["sh"], {})
+    assert (found.image, found.command, found.name, found.hostname, found.workdir) == ("alpine", ["sh"], "", "", "")
+    assert not any(
+        (found.remove, found.interactive, found.tty, found.read_only, found.privileged, found.init, found.explain)
+    )
+    assert (found.entrypoint, found.user, found.stop_signal, found.pids_limit) == (None, None, None, None)
