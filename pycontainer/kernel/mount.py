@@ -131,3 +131,14 @@ def mount_setattr(tree: int, flags: int, set_: int = 0, clear: int = 0, propagat
 def set_propagation(tree: int, flags: int) -> None:
     """Make `tree` MS_PRIVATE, MS_SLAVE, MS_SHARED or MS_UNBINDABLE, with MS_REC all below too. Raises OSError."""
     mount_setattr(tree, AT_RECURSIVE if flags & MS_REC else 0, propagation=flags & ~MS_REC)
+
+
+PROC_SUPER_MAGIC = 0x9FA0
+
+
+def file_system_type(descriptor: int) -> int:
+    """The magic number of the file system that a descriptor is on: fstatfs(2). Raises OSError."""
+    # struct statfs has at most 120 bytes and begins with f_type, a machine word, on x86-64 and on arm64.
+    buffer = ctypes.create_string_buffer(256)
+    call("fstatfs", descriptor, buffer)
+    return int(struct.unpack_from("q", buffer)[0])

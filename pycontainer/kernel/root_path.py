@@ -2,11 +2,12 @@
 
 A container can put a symbolic link anywhere in its root, at any moment. So a path in it is resolved by the kernel, as
 if that root were `/`, and from then on used through its descriptor, never by name again (CVE-2021-30465,
-CVE-2025-31133, CVE-2025-52881).
+CVE-2025-31133).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 
@@ -14,12 +15,17 @@ from pycontainer.kernel.syscalls import syscall
 
 O_PATH = os.O_PATH
 RESOLVE_NO_MAGICLINKS = 2
+RESOLVE_NO_SYMLINKS = 4
 RESOLVE_IN_ROOT = 0x10
 
 
-def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
-    """Open `path` with the directory `root` as `/`. Raises OSError."""
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS)
+def open_in_root(root: int, path: str, flags: int, *, symlinks: bool = True) -> int:
+    """Open `path` with the directory `root` as `/`; without `symlinks` ELOOP where one is on the way. Raises OSError.
+
+    Nothing may be mounted on `root` itself: the kernel would step up to it at a "..".
+    """
+    resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if symlinks else RESOLVE_NO_SYMLINKS)
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
     for _ in range(32):
         try:
             return syscall("openat2", root, os.fsencode(path), how, len(how), path=path)
@@ -32,43 +38,46 @@ def open_in_root(root: int, path: str, flags: int, mode: int = 0) -> int:
     raise OSError(11, "the path kept changing while it was resolved", path)
 
 
-def describe_open(path: str, flags: str) -> str:
-    """`open_in_root` as strace(1) prints it."""
-    resolve = "RESOLVE_NO_MAGICLINKS|RESOLVE_IN_ROOT"
-    return f'openat2(ROOT, "{path}", {{flags={flags}|O_CLOEXEC, resolve={resolve}}})'
-
-
-def make_directories(root: int, path: str, mode: int = 0o755) -> int:
-    """An O_PATH descriptor of the directory `path` in `root`; what is missing is made. Raises OSError."""
+def make_directories(root: int, path: str, *, symlinks: bool = True) -> int:
+    """An O_PATH descriptor of the directory `path` in `root`; what is missing is made, 0755. Raises OSError."""
     try:
-        return open_in_root(root, path, O_PATH | os.O_DIRECTORY)
+        return open_in_root(root, path, O_PATH | os.O_DIRECTORY, symlinks=symlinks)
     except FileNotFoundError:
         parent_path, _, name = path.rstrip("/").rpartition("/")
-        parent = make_directories(root, parent_path or "/", mode)
+        parent = make_directories(root, parent_path or "/", symlinks=symlinks)
     try:
         if name not in ("", ".", ".."):
             try:
-                os.mkdir(name, mode, dir_fd=parent)
+                os.mkdir(name, 0o755, dir_fd=parent)
             except FileExistsError:
                 pass
     finally:
         os.close(parent)
     # A dangling symbolic link cannot be made into a directory: this raises ENOENT or ENOTDIR for it.
-    return open_in_root(root, path, O_PATH | os.O_DIRECTORY)
+    return open_in_root(root, path, O_PATH | os.O_DIRECTORY, symlinks=symlinks)
 
 
-def make_file(root: int, path: str, mode: int = 0o644) -> int:
-    """An O_PATH descriptor of `path` in `root`, made as an empty file if it is missing. Raises OSError."""
-    try:
-        return open_in_root(root, path, O_PATH)
-    except FileNotFoundError:
-        parent_path, _, name = path.rstrip("/").rpartition("/")
-    parent = make_directories(root, parent_path or "/")
-    try:
-        os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent))
-    finally:
-        os.close(parent)
-    return open_in_root(root, path, O_PATH)
+def make_file(root: int, path: str, *, symlinks: bool = True) -> int:
+    """An O_PATH descriptor of `path` in `root`, made as an empty file, 0644, if it is missing. Raises OSError.
+
+    Where a symbolic link leads nowhere, its target is made: images have /etc/resolv.conf that way.
+    """
+    for _ in range(8):
+        try:
+            return open_in_root(root, path, O_PATH, symlinks=symlinks)
+        except FileNotFoundError:
+            parent_path, _, name = path.rstrip("/").rpartition("/")
+        parent = make_directories(root, parent_path or "/", symlinks=symlinks)
+        try:
+            os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+        except OSError as error:
+            if error.errno != errno.ELOOP or not symlinks:
+                raise
+            # Resolved in the root again, as every path: "/" is the root's wherever the link stands.
+            path = os.path.join(parent_path or "/", os.readlink(name, dir_fd=parent))
+        finally:
+            os.close(parent)
+    raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
 
 
 def read_in_root(root: int, path: str, limit: int) -> bytes:

@@ -11,15 +11,10 @@ TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 
 
-def open_pty(ptmx: str) -> tuple[int, int]:
-    """(master, slave) from the multiplexer `ptmx` of one devpts instance. Raises OSError.
-
-    The slave is opened through the master, so that no name in the container's file system is trusted.
-    """
-    master = os.open(ptmx, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+def open_slave(master: int) -> int:
+    """The slave of a pseudoterminal; opened through the master, so that no name is trusted. Raises OSError."""
     fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
-    slave = fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
-    return master, slave
+    return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def window_size(descriptor: int) -> tuple[int, int]:

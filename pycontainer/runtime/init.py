@@ -15,7 +15,6 @@ from pycontainer.kernel import capability, mount, process, signals
 from pycontainer.kernel.descriptors import accept, is_closed, send_descriptor
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from pycontainer.kernel.operation import Journal
-from pycontainer.kernel.root_path import read_in_root
 from pycontainer.runtime import sync
 from pycontainer.runtime.mounts import PROPAGATION, Options
 from pycontainer.runtime.operations import filesystem, identity
@@ -72,6 +71,16 @@ class Inherited:
         self.tethered = tethered
 
 
+class _Host:
+    """What is read of the host's /proc while it is there: the last capability's number, this program's own file."""
+
+    __slots__ = ("last_capability", "program")
+
+    def __init__(self) -> None:
+        self.last_capability = capability.last_capability()
+        self.program = os.stat("/proc/self/exe")
+
+
 def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
     """Become the container. Never returns: ends in execve(2), or reports to the parent and exits."""
     channel = inherited.sync
@@ -81,6 +90,8 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
         # because until execve this is a host's program: others in shared namespaces must not open its /proc/PID/exe
         process.set_dumpable(False)
         signals.restore_defaults()
+        # because the container's /proc, which is all there is later, is not to be believed
+        host = _Host()
         sync.unpack(channel.recv(1024), sync.MAPPED)
 
         stdio = _set_up(spec, inherited, journal)
@@ -90,7 +101,7 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
         channel.send(sync.READY)
         channel.close()
         channel = _wait_for_start(inherited.start)
-        _become_program(spec, stdio, inherited, channel, journal)
+        _become_program(spec, stdio, inherited, channel, host, journal)
     except BaseException as error:
         # Everything is caught, because no traceback may reach the container's output: the parent words the error.
         try:
@@ -130,15 +141,17 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         filesystem.SetPropagation(mount.MS_SLAVE | mount.MS_REC, "what we mount stays here; the host's mounts may come")
     )
     old_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    perform(filesystem.PivotRoot(inherited.root_tree, spec.root))
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    root = inherited.root_tree
+    perform(filesystem.AttachRoot(root, spec.root))
 
-    # because proc and sysfs may be mounted in a user namespace only while another, fully visible one is mounted here:
-    # the host's, so the old root is still attached
+    # Before pivot_root, because proc and sysfs may be mounted in a user namespace only while another, fully visible one
+    # is mounted here, the host's; and because after it the host's root is mounted on the new one, and a ".." at the
+    # root, in a symbolic link of the image's say, would step up to it
     for position, entry in enumerate(spec.mounts):
         _mount(entry, inherited.trees.get(position), root, journal)
     in_user_namespace = CLONE_NEWUSER in namespaces
-    for device in DEFAULT_DEVICES + spec.devices:
+    devices = {device.path: device for device in DEFAULT_DEVICES + spec.devices}
+    for device in devices.values():
         if in_user_namespace:
             perform(filesystem.BindDevice(root, old_root, device))
         else:
@@ -166,7 +179,8 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     if spec.root_readonly:
         # because the mount points above had to be made in it first
         perform(filesystem.MakeRootReadOnly(root))
-    perform(filesystem.DetachOldRoot(old_root))
+    # because from here on nothing of the host's is needed any more
+    perform(filesystem.PivotRoot(root, old_root, spec.root))
     if spec.rootfs_propagation:
         # because pivot_root refuses shared mounts, the propagation that was asked for comes last
         flags = PROPAGATION.get(spec.rootfs_propagation, mount.MS_PRIVATE)
@@ -197,7 +211,12 @@ def _wait_for_start(listener: _socket.socket) -> _socket.socket:
 
 
 def _become_program(
-    spec: Spec, stdio: tuple[int, int, int], inherited: Inherited, connection: _socket.socket, journal: Journal
+    spec: Spec,
+    stdio: tuple[int, int, int],
+    inherited: Inherited,
+    connection: _socket.socket,
+    host: _Host,
+    journal: Journal,
 ) -> None:
     """Give up what is not granted, in the order in which each step still has the right to be made; then execve."""
     perform = journal.perform
@@ -212,7 +231,7 @@ def _become_program(
     if program.no_new_privileges:
         perform(identity.SetNoNewPrivileges())
     # because dropping from the bounding set needs CAP_SETPCAP, which may be gone after the next steps
-    perform(identity.DropBounding(sets["bounding"]))
+    perform(identity.DropBounding(sets["bounding"], host.last_capability))
     # because setgid and setuid need CAP_SETGID and CAP_SETUID
     perform(identity.SetUser(program.uid, program.gid, program.additional_gids))
     # because a change from uid 0 empties the effective set, and the ambient set may hold only what is permitted by now
@@ -227,6 +246,8 @@ def _become_program(
             os._exit(1)
 
     path = _find_program(program.args[0], program.env)
+    # because root without a user namespace could write to it through /proc/self/exe afterwards (CVE-2019-5736)
+    _refuse_interpreter(path, host)
     try:
         perform(identity.Execute(path, program.args, program.env, stdio))
     except StepFailed as error:
@@ -270,6 +291,20 @@ def _find_program(name: str, env: list[str]) -> str:
     raise CommandNotFound("exec", name, "executable file not found in $PATH", f"the container's PATH is {search}")
 
 
+def _refuse_interpreter(path: str, host: _Host) -> None:
+    """Refuse to execute this very program, by whatever name, as the program itself or as its interpreter."""
+    for _ in range(6):
+        try:
+            status = os.stat(path)
+        except OSError:
+            return
+        if os.path.samestat(status, host.program):
+            raise CommandNotExecutable("exec", path, "it is the container engine's own interpreter")
+        path = _interpreter(path)
+        if not path:
+            return
+
+
 def _explain_exec(path: str, error: StepFailed) -> Exception:
     """The error that tells a missing program from a missing interpreter: execve(2) says ENOENT for both."""
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -288,23 +323,30 @@ def _explain_exec(path: str, error: StepFailed) -> Exception:
 
 
 def _interpreter(path: str) -> str:
-    """What a script's first line or an ELF file's PT_INTERP header names; "" where neither can be read."""
-    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    """What a script's first line or an ELF file's PT_INTERP header names; "" where there is none: execve(2), elf(5)."""
     try:
-        head = read_in_root(root, os.path.abspath(path), 4096)
+        # O_NONBLOCK, because it could be a FIFO.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return ""
-    if head.startswith(b"#!"):
-        words = head[2:].split(b"\n")[0].split()
-        return os.fsdecode(words[0]) if words else ""
-    if head.startswith(b"\x7fELF\x02"):
-        offset, size, count = (
-            int.from_bytes(head[32:40], "little"),
-            int.from_bytes(head[54:56], "little"),
-            int.from_bytes(head[56:58], "little"),
-        )
-        for position in range(offset, offset + size * count, size or 1):
-            if head[position : position + 4] == b"\x03\0\0\0":
-                start = int.from_bytes(head[position + 8 : position + 16], "little")
-                return os.fsdecode(head[start : start + 256].split(b"\0")[0])
-    return ""
+    try:
+        head = os.pread(descriptor, 256, 0)
+        if head.startswith(b"#!"):
+            words = head[2:].split(b"\n")[0].split()
+            return os.fsdecode(words[0]) if words else ""
+        if head.startswith(b"\x7fELF\x02"):
+            offset, size, count = _number(head, 32, 8), _number(head, 54, 2), _number(head, 56, 2)
+            table = os.pread(descriptor, min(size * count, 1 << 16), offset)
+            for entry in range(0, len(table), size or 1):
+                if _number(table, entry, 4) == 3:  # PT_INTERP
+                    name = os.pread(descriptor, 4096, _number(table, entry + 8, 8))
+                    return os.fsdecode(name.split(b"\0")[0])
+        return ""
+    except OSError:
+        return ""
+    finally:
+        os.close(descriptor)
+
+
+def _number(data: bytes, position: int, size: int) -> int:
+    return int.from_bytes(data[position : position + size], "little")

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from pycontainer.kernel import mount, terminal
 from pycontainer.kernel.operation import Operation, quoted
-from pycontainer.kernel.root_path import describe_open, make_directories, make_file, open_in_root
+from pycontainer.kernel.root_path import make_directories, open_in_root
 from pycontainer.runtime.mounts import Options
-from pycontainer.runtime.operations.target import describe_missing, describe_propagation, describe_target, look
+from pycontainer.runtime.operations.target import (
+    describe_missing,
+    describe_move,
+    describe_open,
+    describe_propagation,
+    describe_target,
+    look,
+    open_existing,
+    open_target,
+)
 from pycontainer.runtime.spec import Device
 
 _REASONS = {
@@ -44,53 +54,58 @@ class SetPropagation(Operation):
         mount.mount(None, "/", None, self.flags, None)
 
 
-class PivotRoot(Operation):
-    """The root file system becomes `/`; the old root stays mounted beneath, as the current directory's parent."""
+class AttachRoot(Operation):
+    """The root file system is mounted over `/`, which this process still sees beneath it."""
 
     group = "mounts"
-    step = "pivot root"
-    reason = "the image is / from here on; the host's files have no name any more"
+    step = "attach the root file system"
+    reason = "only a mount can become /; everything below is mounted in it through its descriptor"
 
     def __init__(self, tree: int, path: str) -> None:
         self.tree = tree
         self.path = path
 
     def describe(self) -> str:
+        return f'move_mount({self.tree}<root file system>, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)'
+
+    def shell(self) -> str:
+        return f"mount --rbind {self.path} …"
+
+    def execute(self) -> None:
+        # Over /, because that directory exists on every host and is reachable for every id.
+        mount.move_mount(self.tree, mount.AT_FDCWD, "/")
+
+
+class PivotRoot(Operation):
+    """The root file system becomes `/`, and the host's, then mounted on top of it, goes."""
+
+    group = "mounts"
+    step = "pivot root"
+    reason = "the image is / from here on, and every mount of the host leaves this namespace"
+
+    def __init__(self, root: int, old_root: int, path: str) -> None:
+        self.root = root
+        self.old_root = old_root
+        self.path = path
+
+    def describe(self) -> str:
         return (
-            f'move_mount({self.tree}<root file system>, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)\n'
-            f'fchdir({self.tree}<root file system>)\npivot_root(".", ".")'
+            f'fchdir({self.root}<root file system>)\npivot_root(".", ".")\n'
+            f'fchdir({self.old_root}<old root>)\numount2(".", MNT_DETACH)\nchdir("/")'
         )
 
     def shell(self) -> str:
-        return f"cd {self.path} && pivot_root . ."
+        return f"cd {self.path} && pivot_root . . && umount -l ."
 
     def execute(self) -> None:
-        # Attached over the old /, because that directory exists on every host and is reachable for every id.
-        mount.move_mount(self.tree, mount.AT_FDCWD, "/")
-        os.fchdir(self.tree)
+        os.fchdir(self.root)
         mount.pivot_root(".", ".")
-
-
-class DetachOldRoot(Operation):
-    """The last sight of the host's mounts goes."""
-
-    group = "mounts"
-    step = "detach the old root"
-    reason = "with it every mount of the host leaves this namespace"
-
-    def __init__(self, old_root: int) -> None:
-        self.old_root = old_root
-
-    def describe(self) -> str:
-        return f'fchdir({self.old_root}<old root>)\numount2(".", MNT_DETACH)\nchdir("/")'
-
-    def shell(self) -> str:
-        return "umount -l ."
-
-    def execute(self) -> None:
         os.fchdir(self.old_root)
         mount.umount2(".", mount.MNT_DETACH)
         os.chdir("/")
+        # Looked at rather than believed: a mount on top of the root would have been detached in the old root's place.
+        if not os.path.samestat(os.stat("/.."), os.fstat(self.root)):
+            raise OSError(errno.EBUSY, "the old root is still there", "/")
 
 
 class MountFileSystem(Operation):
@@ -123,7 +138,7 @@ class MountFileSystem(Operation):
         return f"mount -t {self.fstype}{f' -o {options}' if options else ''} {self.source} {self.path}"
 
     def execute(self) -> None:
-        directory = make_directories(self.root, self.path)
+        directory = open_target(self.root, self.path, directory=True)
         try:
             # Mounted on ".", because a path could lead elsewhere by now and a descriptor cannot.
             os.fchdir(directory)
@@ -156,7 +171,7 @@ class AttachTree(Operation):
         tree = f"{self.tree}<{self.what}>"
         return (
             f"{describe_target(self.root, self.path, directory=is_directory)}\n"
-            f'move_mount({tree}, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            f"{describe_move(tree, self.path)}"
             f"{describe_propagation(tree, self.options.propagation)}"
         )
 
@@ -166,7 +181,7 @@ class AttachTree(Operation):
 
     def execute(self) -> None:
         is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
-        target = (make_directories if is_directory else make_file)(self.root, self.path)
+        target = open_target(self.root, self.path, directory=is_directory)
         try:
             mount.move_mount(self.tree, target, "")
             if self.options.propagation:
@@ -193,7 +208,7 @@ class BindDevice(Operation):
         return (
             f'open_tree({self.old_root}<old root>, "{self.path[1:]}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
             f"{describe_target(self.root, self.path, directory=False)}\n"
-            f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            f"{describe_move('TREE', self.path)}"
         )
 
     def shell(self) -> str:
@@ -202,7 +217,7 @@ class BindDevice(Operation):
     def execute(self) -> None:
         tree = open_device(self.old_root, self.device)
         try:
-            target = make_file(self.root, self.path)
+            target = open_target(self.root, self.path, directory=False)
             try:
                 mount.move_mount(tree, target, "")
             finally:
@@ -329,25 +344,26 @@ class OpenTerminal(Operation):
         if self.rows and self.columns:
             size = f"ioctl(MASTER, TIOCSWINSZ, {{ws_row={self.rows}, ws_col={self.columns}}})\n"
         return (
-            f'openat(AT_FDCWD, "{self.path}", O_RDWR|O_NOCTTY|O_CLOEXEC) = MASTER\n'
+            f"{describe_open(self.path, 'O_RDWR|O_NOCTTY')} = MASTER\n"
             "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC) = SLAVE\n"
             f"fchown(SLAVE, {self.uid}, -1)\n{size}"
             'open_tree(SLAVE, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)\n'
             f"{describe_target(self.root, '/dev/console', directory=False)}\n"
-            'move_mount(TREE, "", FD</dev/console>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            f"{describe_move('TREE', '/dev/console')}"
         )
 
     def shell(self) -> str:
         return "touch /dev/console; mount --bind /dev/pts/0 /dev/console"
 
     def execute(self) -> tuple[int, int]:
-        master, slave = terminal.open_pty(self.path)
+        master = open_existing(self.root, self.path, os.O_RDWR | os.O_NOCTTY)
+        slave = terminal.open_slave(master)
         os.fchown(slave, self.uid, -1)
         if self.rows and self.columns:
             terminal.set_window_size(master, self.rows, self.columns)
         flags = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | mount.AT_EMPTY_PATH
         tree = mount.open_tree(slave, "", flags)
-        console = make_file(self.root, "/dev/console")
+        console = open_target(self.root, "/dev/console", directory=False)
         mount.move_mount(tree, console, "")
         os.close(tree)
         os.close(console)
@@ -377,7 +393,8 @@ class MaskPath(Operation):
             return f'{opened}\nfchdir(FD<{self.path}>)\nmount("tmpfs", ".", "tmpfs", MS_RDONLY, "size=0k,mode=0")'
         return (
             f'{opened}\nopen_tree({self.old_root}<old root>, "dev/null", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
-            f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            'mount_setattr(TREE, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY})\n'
+            f"{describe_move('TREE', self.path)}"
         )
 
     def shell(self) -> str:
@@ -390,7 +407,7 @@ class MaskPath(Operation):
 
     def execute(self) -> None:
         try:
-            target = open_in_root(self.root, self.path, os.O_PATH)
+            target = open_existing(self.root, self.path, os.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
             return
         try:
@@ -401,6 +418,8 @@ class MaskPath(Operation):
             else:
                 # Out of the host's /dev each time: the container's could be anything, and 6.1 clones no detached tree.
                 tree = open_device(self.old_root, self.null)
+                # because a chmod through the mask would be one of the host's /dev/null
+                mount.mount_setattr(tree, 0, set_=mount.MOUNT_ATTR_RDONLY)
                 mount.move_mount(tree, target, "")
                 os.close(tree)
         finally:
@@ -426,7 +445,7 @@ class MakeReadOnly(Operation):
             f'{describe_open(self.path, "O_PATH")}\nopen_tree(FD<{self.path}>, "", '
             "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE)\n"
             'mount_setattr(TREE, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})\n'
-            f'move_mount(TREE, "", FD<{self.path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+            f"{describe_move('TREE', self.path)}"
         )
 
     def shell(self) -> str:
@@ -436,7 +455,7 @@ class MakeReadOnly(Operation):
 
     def execute(self) -> None:
         try:
-            target = open_in_root(self.root, self.path, os.O_PATH)
+            target = open_existing(self.root, self.path, os.O_PATH)
         except (FileNotFoundError, NotADirectoryError):
             return
         try:

@@ -9,7 +9,7 @@ import os
 from pycontainer.errors import HostError
 from pycontainer.kernel import capability, namespace, netlink, process, terminal
 from pycontainer.kernel.operation import Operation, quoted
-from pycontainer.kernel.root_path import describe_open, open_in_root
+from pycontainer.runtime.operations.target import describe_open, open_existing
 
 
 class BecomeRoot(Operation):
@@ -114,7 +114,7 @@ class SetSysctl(Operation):
         return f"sysctl -w {_word(f'{self.name}={self.value}')}"
 
     def execute(self) -> None:
-        descriptor = open_in_root(self.root, self.path, os.O_WRONLY)
+        descriptor = open_existing(self.root, self.path, os.O_WRONLY)
         try:
             os.write(descriptor, self.value.encode())
         finally:
@@ -187,8 +187,8 @@ class DropBounding(Operation):
     step = "drop capabilities from the bounding set"
     reason = "not even a setuid program in the container can get these back"
 
-    def __init__(self, bits: int) -> None:
-        last = capability.last_capability()
+    def __init__(self, bits: int, last: int) -> None:
+        """`bits` are kept, of all capabilities up to the number `last`."""
         self.numbers = [number for number in range(last + 1) if not bits >> number & 1]
         if not self.numbers:
             self.reason = "nothing to drop: every capability is granted"
