@@ -63,10 +63,14 @@ for _option in RUN:
         _option.name = "network"
 
 
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+
 def parse(options: list[Option], arguments: list[str]) -> tuple[dict[str, Any], list[str]] | None:
     """(values by name, operands), or None where click has to explain what is wrong. The first operand ends the options.
 
-    The grammar is click's: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, flags joined as in -it, and -- .
+    The grammar is docker's: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, -n=VALUE, --flag, --flag=false, flags joined
+    as in -it, and -- .
     """
     by_flag = {flag: option for option in options for flag in option.flags}
     values: dict[str, Any] = {}
@@ -78,8 +82,13 @@ def parse(options: list[Option], arguments: list[str]) -> tuple[dict[str, Any], 
         if word.startswith("--"):
             name, equals, value = word.partition("=")
             option = by_flag.get(name)
-            if option is None or (option.kind == "flag" and equals):
+            if option is None:
                 return None
+            if option.kind == "flag" and equals:
+                if value not in _BOOLEANS:
+                    return None
+                values[option.name] = _BOOLEANS[value]
+                continue
             if option.kind != "flag" and not equals:
                 if not rest:
                     return None
@@ -93,11 +102,16 @@ def parse(options: list[Option], arguments: list[str]) -> tuple[dict[str, Any], 
             if option is None:
                 return None
             if option.kind == "flag":
+                if letters.startswith("="):
+                    if letters[1:] not in _BOOLEANS:
+                        return None
+                    values[option.name] = _BOOLEANS[letters[1:]]
+                    break
                 _store(values, option, "")
                 continue
             if not letters and not rest:
                 return None
-            _store(values, option, letters or rest.pop(0))
+            _store(values, option, letters.removeprefix("=") if letters else rest.pop(0))
             letters = ""
     return values, rest
 

@@ -6,6 +6,7 @@ import os
 
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.errors import HostError, UsageError
+from pycontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,12 +42,16 @@ def command_line(config: ContainerConfig, image: Json) -> list[str]:
 
 
 def environment(config: ContainerConfig, image: Json, hostname: str, home: str) -> list[str]:
-    """KEY=VALUE, later ones winning: defaults, the image's, then --env-file and -e."""
+    """KEY=VALUE, later ones winning: defaults, the image's, then --env-file and -e; `-e KEY` may take one away."""
     values = {"PATH": _PATH, "HOSTNAME": hostname}
     if config.tty:
         values["TERM"] = "xterm"
-    values.update(entry.split("=", 1) for entry in image.get("Env") or [] if "=" in entry)
-    values.update(config.environment)
+    values.update(entry.split("=", 1) for entry in image.get("Env") or [] if entry.find("=") > 0)
+    for key, value in config.environment:
+        if value is None:
+            values.pop(key, None)
+        else:
+            values[key] = value
     values.setdefault("HOME", home)
     return [f"{key}={value}" for key, value in values.items()]
 
@@ -68,36 +73,11 @@ def build(
     files   path in the container -> path on the host, of hosts, hostname and resolv.conf
     """
     args = command_line(config, image)
-    mounts = _mounts(config, files, maps)
     if config.init:
         if not os.path.exists(_INIT):
             raise HostError("run --init", _INIT, "not installed", "apt-get install tini")
         args = [_INIT_TARGET, "--", *args]
-        mounts.append(_bind(_INIT, _INIT_TARGET, ["bind", "ro", "nosuid", "nodev"]))
-    namespaces = ["pid", "ipc", "uts", "mount", "cgroup"]
-    if config.network != "host":
-        namespaces.append("network")
-    linux: Json = {
-        "cgroupsPath": cgroup,
-        "resources": resources(config),
-        "maskedPaths": [] if config.privileged else MASKED_PATHS,
-        "readonlyPaths": [] if config.privileged else READONLY_PATHS,
-        "devices": _host_devices() if config.privileged else [],
-    }
-    if maps:
-        namespaces.append("user")
-        extents = [{"containerID": e.inside, "hostID": e.outside, "size": e.size} for e in maps]
-        linux["uidMappings"] = linux["gidMappings"] = extents
-    linux["namespaces"] = [{"type": name} for name in namespaces]
-    if config.network != "host":
-        # As docker has it: ping and low ports need no capability, because the network namespace is the container's own.
-        linux["sysctl"] = {"net.ipv4.ip_unprivileged_port_start": "0"}
-        if maps:
-            linux["sysctl"]["net.ipv4.ping_group_range"] = f"0 {maps[0].size - 1}"
-        else:
-            linux["sysctl"]["net.ipv4.ping_group_range"] = "0 2147483647"
-    kept = config.capabilities
-    root_user = user.uid == 0
+    stop_signal = config.stop_signal or signals.parse(str(image.get("StopSignal") or ""))
     return {
         "ociVersion": "1.1.0",
         "process": {
@@ -105,23 +85,58 @@ def build(
             "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
             "args": args,
             "env": environment(config, image, hostname, user.home),
-            "cwd": config.workdir or image.get("WorkingDir") or "/",
-            "capabilities": {
-                "bounding": kept,
-                "effective": kept if root_user else [],
-                "permitted": kept if root_user else [],
-                "inheritable": [],
-                "ambient": [],
-            },
+            # An image may name it relative to the root.
+            "cwd": config.workdir or "/" + (image.get("WorkingDir") or "").lstrip("/"),
+            "capabilities": _capabilities(config, user),
             "rlimits": [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in config.ulimits],
             "noNewPrivileges": config.no_new_privileges,
         },
         "root": {"path": "rootfs", "readonly": config.read_only},
         "hostname": hostname,
-        "mounts": mounts,
-        "annotations": {"org.opencontainers.image.stopSignal": str(config.stop_signal)} if config.stop_signal else {},
-        "linux": linux,
+        "mounts": _default_mounts(config, maps) + _asked_mounts(config, files, maps),
+        "annotations": {"org.opencontainers.image.stopSignal": signals.name(stop_signal)} if stop_signal else {},
+        "linux": {
+            "cgroupsPath": cgroup,
+            "resources": resources(config),
+            "maskedPaths": [] if config.privileged else MASKED_PATHS,
+            "readonlyPaths": [] if config.privileged else READONLY_PATHS,
+            "devices": _host_devices() if config.privileged else [],
+            "sysctl": {} if config.network == "host" else _sysctl(maps),
+            **_namespaces(config, maps),
+        },
     }
+
+
+def _capabilities(config: ContainerConfig, user: User) -> dict[str, list[str]]:
+    """As docker has it: a program that is not root's has none, and can gain those by a setuid program."""
+    granted = config.capabilities if user.uid == 0 else []
+    return {
+        "bounding": config.capabilities,
+        "effective": granted,
+        "permitted": granted,
+        "inheritable": [],
+        "ambient": [],
+    }
+
+
+def _namespaces(config: ContainerConfig, maps: list[IdMap]) -> Json:
+    names = ["pid", "ipc", "uts", "mount", "cgroup"]
+    if config.network != "host":
+        names.append("network")
+    if maps:
+        names.append("user")
+    found: Json = {"namespaces": [{"type": name} for name in names]}
+    return found | {"uidMappings": _extents(maps), "gidMappings": _extents(maps)} if maps else found
+
+
+def _extents(maps: list[IdMap]) -> list[Json]:
+    return [{"containerID": e.inside, "hostID": e.outside, "size": e.size} for e in maps]
+
+
+def _sysctl(maps: list[IdMap]) -> dict[str, str]:
+    """As docker has it: ping and low ports need no capability, because the network namespace is the container's own."""
+    last = maps[0].size - 1 if maps else (1 << 31) - 1
+    return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
 
 
 def resources(config: ContainerConfig) -> Json:
@@ -144,10 +159,10 @@ def resources(config: ContainerConfig) -> Json:
     return found
 
 
-def _mounts(config: ContainerConfig, files: dict[str, str], maps: list[IdMap]) -> list[Json]:
+def _default_mounts(config: ContainerConfig, maps: list[IdMap]) -> list[Json]:
     access = ["rw"] if config.privileged else ["ro"]
     usual = ["nosuid", "noexec", "nodev"]
-    mounts = [
+    return [
         {"destination": "/proc", "type": "proc", "source": "proc", "options": usual},
         {
             "destination": "/dev",
@@ -176,27 +191,31 @@ def _mounts(config: ContainerConfig, files: dict[str, str], maps: list[IdMap]) -
             "options": [*usual, "relatime", *access],
         },
     ]
-    mounts.extend(_bind(source, target, ["bind", "rprivate"]) for target, source in files.items())
+
+
+def _asked_mounts(config: ContainerConfig, files: dict[str, str], maps: list[IdMap]) -> list[Json]:
+    access = ["ro"] if config.read_only else []
+    mounts = [_bind(source, target, ["bind", "rprivate", *access]) for target, source in files.items()]
+    if config.init:
+        mounts.append(_bind(_INIT, _INIT_TARGET, ["bind", "ro", "nosuid", "nodev"]))
     mounts.extend(
         {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
         for target, options in config.tmpfs
     )
-    extents = [{"containerID": e.inside, "hostID": e.outside, "size": e.size} for e in maps]
     for volume in config.volumes:
         entry = _bind(volume.source, volume.target, volume.options)
         if maps:
             # The ids of the files are those of the host: root in the container writes what root on the host owns.
-            host = [{"containerID": 0, "hostID": e["hostID"], "size": e["size"]} for e in extents]
-            entry.update(uidMappings=host, gidMappings=host)
+            entry.update(uidMappings=_extents(maps), gidMappings=_extents(maps))
         mounts.append(entry)
     # A mount below another one comes after it, in whatever order they were written.
-    return mounts[:7] + sorted(mounts[7:], key=lambda mount: mount["destination"].count("/"))
+    return sorted(mounts, key=lambda mount: str(mount["destination"]).count("/"))
 
 
 def _sysfs(config: ContainerConfig, maps: list[IdMap], access: list[str]) -> Json:
     if maps and config.network == "host":
         # because sysfs shows a network namespace, and the host's does not belong to the container's user namespace
-        return _bind("/sys", "/sys", ["rbind", "rslave", "nosuid", "noexec", "nodev", "rro", "ro"])
+        return _bind("/sys", "/sys", ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro", "ro"])
     return {
         "destination": "/sys",
         "type": "sysfs",

@@ -6,7 +6,6 @@ import os
 
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, signals
-from pycontainer.kernel.namespace import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,10 +88,6 @@ class ContainerConfig:
                 hint = "it counts memory and swap together; the same value as --memory means no swap"
                 raise UsageError("--memory-swap", str(self.swap), "is less than --memory", hint)
 
-    def id_maps(self, id_base: int) -> list[IdMap]:
-        """The container's id map; empty where it has the host's ids."""
-        return [IdMap(0, id_base, 65536)] if id_base else []
-
 
 def _optional(parse: Any, flag: str, text: str | None) -> Any:
     return None if text is None else parse(flag, text)
@@ -150,8 +145,8 @@ def _hostname(text: str) -> str:
     return text
 
 
-def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, str]]:
-    """KEY=VALUE pairs in order; KEY alone takes the value that the caller has, or nothing."""
+def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, str | None]]:
+    """KEY=VALUE pairs in order; KEY alone takes the value that the caller has, None where it has none."""
     lines = []
     for path in files:
         try:
@@ -171,16 +166,12 @@ def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, st
             if "\0" in line:
                 raise UsageError("read --env-file", f"{path}:{number}", "a NUL byte, which no variable can hold")
             lines.append(line)
-    pairs = []
+    pairs: list[tuple[str, str | None]] = []
     for text in [*lines, *assignments]:
         key, equals, value = text.partition("=")
         if not key:
             raise UsageError("--env", repr(text), "names no variable", "-e KEY=VALUE")
-        if not equals:
-            if key not in os.environ:
-                continue
-            value = os.environ[key]
-        pairs.append((key, value))
+        pairs.append((key, value if equals else os.environ.get(key)))
     return pairs
 
 
@@ -196,13 +187,18 @@ def parse_volume(text: str) -> Volume:
     target = _mount_point(target)
     if not target:
         raise UsageError("--volume", repr(parts[1]), "DST must be an absolute path other than /", hint)
+    if os.path.normpath(target).split("/")[1] == "proc":
+        raise UsageError("--volume", repr(target), "a volume cannot cover /proc", hint)
     options = ["rbind", "rprivate"]
     for option in parts[2].split(",") if len(parts) == 3 else []:
         if option == "ro":
             # Recursive, because a file system mounted below the source would stay writable otherwise.
             options.append("rro")
             options.append("ro")
-        elif option in ("rprivate", "private", "rslave", "slave", "rshared", "shared"):
+        elif option in ("rshared", "shared"):
+            cause = "mounts made in the container cannot appear on the host"
+            raise UsageError("--volume", repr(text), cause, "rslave lets the host's mounts appear in the container")
+        elif option in ("rprivate", "private", "rslave", "slave"):
             options[1] = option
         elif option not in ("rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", ""):
             raise UsageError("--volume", repr(text), f"unknown option {option!r}", hint)

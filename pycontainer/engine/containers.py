@@ -14,6 +14,7 @@ import time
 
 from pycontainer import json_text
 from pycontainer.errors import Conflict, HostError, NotFound
+from pycontainer.kernel.namespace import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -67,10 +68,14 @@ class Container:
         self.exit_status: int | None = row[7]
         self.error: str = row[8]
         self.id_base: int = row[9] or 0
-        self.auto_remove = bool(row[10])
         self.created: float = row[11]
         self.started: float | None = row[12]
         self.finished: float | None = row[13]
+
+    @property
+    def id_maps(self) -> list[IdMap]:
+        """The container's id map; empty where it has the host's ids."""
+        return [IdMap(0, self.id_base, RANGE_SIZE)] if self.id_base else []
 
 
 def lock(state: str, container_id: str) -> int:

@@ -90,7 +90,9 @@ def end_processes(settings: Settings, container_id: str) -> None:
     """Kill what still runs of the container, and remove its cgroup and the runtime's state. Raises OSError."""
     hierarchy = cgroup.find_hierarchy()
     if hierarchy is not None:
-        launch.remove_cgroup(hierarchy.mountpoint + settings.cgroup(container_id))
+        path = hierarchy.mountpoint + settings.cgroup(container_id)
+        launch.remove_cgroup(path)
+        cgroup.remove_if_empty(os.path.dirname(path))
     if container_id in state.list_ids(settings.runtime_root):
         launch.delete(state.load(settings.runtime_root, container_id), force=True)
 

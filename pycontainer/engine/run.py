@@ -68,12 +68,13 @@ def _run_image(
             directory = settings.container_directory(container_id)
             overlay.make_directories(directory, container.id_base)
             _write_cidfile(config, container_id)
-            maps = config.id_maps(container.id_base)
+            maps = container.id_maps
             # Pushed before, because it may fail with the first of its two mounts made.
             undo.push(overlay.unmount_root, directory, bool(maps))
             root = overlay.mount_root(journal, image.layers, directory, maps)
             spec = _write_bundle(settings, connection, config, image_config, container, address, root)
             monitor = Monitor(spec, container_id, settings.runtime_root, journal, interactive=config.interactive)
+            undo.push(repair.end_processes, settings, container_id)
             undo.push(monitor.delete)
             _create_and_connect(monitor, network, container_id, address, journal)
             containers.set_running(connection, container_id)
@@ -174,7 +175,7 @@ def _write_bundle(
         cgroup=settings.cgroup(container.id),
         user=who,
         hostname=hostname,
-        maps=config.id_maps(container.id_base),
+        maps=container.id_maps,
         files=_write_files(connection, config, container, address, hostname, directory),
     )
     with open(f"{directory}/config.json", "w") as file:

@@ -95,6 +95,8 @@ def make(hierarchy: Hierarchy, name: str) -> list[str]:
                 directory = f"{directory}/{part}"
                 if position == len(parts) - 1:
                     os.mkdir(directory, 0o755)
+                    # Once more, because the parent may have been removed and made anew since it was looked at.
+                    _enable(os.path.dirname(directory), hierarchy.controllers)
                 else:
                     try:
                         os.mkdir(directory, 0o755)
@@ -126,7 +128,7 @@ def kill(directory: str) -> None:
     """SIGKILL every process in the cgroup and below: cgroup.kill (Linux 5.14). Raises OSError unless it is gone."""
     try:
         write(f"{directory}/cgroup.kill", "1")
-    except (FileNotFoundError, OSError) as error:
+    except OSError as error:
         if error.errno not in (errno.ENOENT, errno.ENODEV):
             raise
 
@@ -136,28 +138,46 @@ def remove(directory: str, timeout: float = 5.0) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            _remove_tree(directory)
+            os.rmdir(directory)
             return
         except FileNotFoundError:
             return
         except OSError as error:
             if error.errno != errno.EBUSY or time.monotonic() > deadline:
                 raise
+        try:
+            # EBUSY also stands for "has children": a container may have made cgroups of its own.
+            if not _remove_children(directory):
+                time.sleep(0.002)
+        except OSError:
             time.sleep(0.002)
 
 
-def _remove_tree(directory: str) -> None:
+def _remove_children(directory: str) -> bool:
+    """Remove every cgroup below, the deepest first; whether there was one. Raises OSError.
+
+    One descriptor and no recursion, because a container chose how deep its cgroups go.
+    """
+    names: list[str] = []
+    removed = False
+    current = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.rmdir(directory)
-    except OSError as error:
-        # EBUSY also stands for "has children": a container may have made cgroups of its own.
-        if error.errno != errno.EBUSY:
-            raise
-        with os.scandir(directory) as entries:
-            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-        for child in children:
-            _remove_tree(child)
-        os.rmdir(directory)
+        while True:
+            with os.scandir(current) as entries:
+                child = next((entry.name for entry in entries if entry.is_dir(follow_symlinks=False)), "")
+            if not child and not names:
+                return removed
+            step = child or ".."
+            moved = os.open(step, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=current)
+            os.close(current)
+            current = moved
+            if child:
+                names.append(child)
+            else:
+                os.rmdir(names.pop(), dir_fd=current)
+                removed = True
+    finally:
+        os.close(current)
 
 
 def remove_if_empty(directory: str) -> None:

@@ -66,10 +66,11 @@ def set_dumpable(dumpable: bool) -> None:
     prctl.set_dumpable(int(dumpable))
 
 
-def start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot: field 22 of /proc/PID/stat, see proc(5). Raises OSError."""
+def read_stat(pid: int) -> tuple[str, int]:
+    """A process's state letter, and its start time in clock ticks since boot: /proc/PID/stat. Raises OSError."""
     with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[0].decode(), int(fields[19])
 
 
 def new_session_keyring() -> None:

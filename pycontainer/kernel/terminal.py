@@ -7,6 +7,8 @@ import os
 import struct
 import termios
 
+from pycontainer.kernel.signals import SIGINT, SIGQUIT
+
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
 
@@ -26,6 +28,24 @@ def window_size(descriptor: int) -> tuple[int, int]:
 def set_window_size(descriptor: int, rows: int, columns: int) -> None:
     """Set the size; the foreground process group gets SIGWINCH. Raises OSError."""
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+
+def signal_characters(master: int) -> list[tuple[int, bytes]]:
+    """(signal, character) for what a user types to send SIGINT or SIGQUIT to the first process of a terminal's session.
+
+    Empty while its settings say that these are ordinary characters, or another process group is in the foreground:
+    termios(3).
+    """
+    try:
+        settings = termios.tcgetattr(master)
+        foreground = os.tcgetpgrp(master)
+        with open(f"/proc/{foreground}/status") as file:
+            ids = next(line.split() for line in file if line.startswith("NSpid:"))
+    except (OSError, termios.error, StopIteration):
+        return []
+    if not settings[3] & termios.ISIG or ids[-1] != "1":
+        return []
+    return [(SIGINT, settings[6][termios.VINTR]), (SIGQUIT, settings[6][termios.VQUIT])]
 
 
 def take_controlling_terminal(slave: int) -> None:

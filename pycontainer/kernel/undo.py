@@ -34,12 +34,12 @@ class Undo:
     __slots__ = ("_mask", "_steps")
 
     def __init__(self) -> None:
-        self._steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._steps: list[tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]] = []
         self._mask: set[int] = set()
 
-    def push(self, function: Callable[..., Any], *arguments: Any) -> None:
-        """Call `function(*arguments)` at the end."""
-        self._steps.append((function, arguments))
+    def push(self, function: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        """Call `function(*arguments, **options)` at the end."""
+        self._steps.append((function, arguments, options))
 
     def forget(self) -> None:
         """Undo nothing of what was pushed so far."""
@@ -52,9 +52,9 @@ class Undo:
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
         first: BaseException | None = None
         while self._steps:
-            function, arguments = self._steps.pop()
+            function, arguments, options = self._steps.pop()
             try:
-                function(*arguments)
+                function(*arguments, **options)
             except BaseException as failure:  # everything, because the other steps must run whatever this one met
                 first = first or failure
         # A signal that has waited may raise its exception here.

@@ -73,12 +73,12 @@ class Monitor:
         assert self.container is not None
         relay = Relay(self.container.pidfd)
         try:
-            for number, ours in self._pipes:
+            while self._pipes:
+                number, ours = self._pipes.pop()
                 if number == 0:
                     relay.add_input(0, ours)
                 else:
                     relay.add_output(ours, number)
-            self._pipes = []
             if self._console is not None:
                 relay.adopt_terminal(self._console, interactive=self._interactive)
             launch.start(self.container.state)
@@ -87,6 +87,13 @@ class Monitor:
             relay.close()
 
     def delete(self) -> None:
-        """Return everything that the container held. Raises OSError."""
-        if self.container is not None:
-            launch.delete(self.container.state, force=True)
+        """Return everything that the container held, descriptors too. Raises OSError."""
+        with Undo() as undo:
+            for _, ours in self._pipes:
+                undo.push(os.close, ours)
+            if self._console is not None:
+                undo.push(self._console.close)
+            if self.container is not None:
+                undo.push(launch.reap, self.container)
+                undo.push(launch.delete, self.container.state, force=True)
+        self._pipes, self._console, self.container = [], None, None

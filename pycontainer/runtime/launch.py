@@ -7,11 +7,10 @@ Between the two whoever called wires the network. A create that fails undoes eve
 from __future__ import annotations
 
 import _socket
-import errno
 import fcntl
 import os
 
-from pycontainer.errors import Conflict, HostError, StepFailed
+from pycontainer.errors import Conflict, HostError
 from pycontainer.kernel import cgroup, descriptors, device_filter, signals
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
@@ -30,6 +29,10 @@ class Container:
     def __init__(self, container_state: state.State, pidfd: int) -> None:
         self.state = container_state
         self.pidfd = pidfd
+
+
+# Where the cgroups are of containers whose config.json names none.
+DEFAULT_CGROUP_PARENT = "pycontainer-runtime"
 
 
 def create(
@@ -53,7 +56,11 @@ def create(
     with Undo() as undo:
         directory = state.reserve(root, container_id)
         undo.push(state.forget, directory)
-        cgroup_path = _make_cgroup(spec, container_id, journal, undo)
+        hierarchy = cgroup.find_hierarchy()
+        cgroup_path = _cgroup_path(spec, container_id, hierarchy)
+        # Before the cgroup is made, so that `delete` finds it, should this process be killed.
+        state.State(directory, 0, 0, spec.bundle, cgroup_path, spec.annotations).save()
+        _make_cgroup(spec, hierarchy, cgroup_path, journal, undo)
         listener = _listen(directory)
         undo.push(listener.close)
         ours, theirs = descriptors.pair()
@@ -74,8 +81,7 @@ def create(
             if pid == 0:
                 ours.close()
                 init.run(spec, inherited, journal)
-        undo.push(os.close, pidfd)
-        undo.push(_end, pid, pidfd)
+        undo.push(_end, pidfd)
         _configure_child(spec, pid, journal)
         with Interruptible():
             sync.unpack(_ask(ours, sync.MAPPED) or b"", sync.READY)
@@ -90,14 +96,17 @@ def create(
 def start(container_state: state.State) -> None:
     """Let a created container execute its program; returns when it has. Raises what kept it from doing so, Conflict."""
     path = f"{container_state.directory}/start.sock"
+    claimed = f"{path}.claimed"
     if container_state.status() != "created":
         cause = f"it is {container_state.status()}, not created"
         raise Conflict("start container", container_state.container_id, cause)
     connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
         try:
-            _connect(connection, path)
-            os.unlink(path)
+            # The name is what is claimed: only one process can rename it, and who does is the one that starts.
+            os.rename(path, claimed)
+            _connect(connection, claimed)
+            os.unlink(claimed)
         except (FileNotFoundError, ConnectionRefusedError):
             raise Conflict("start container", container_state.container_id, "it was started or has ended") from None
         answer = _ask(connection, sync.START)
@@ -125,7 +134,7 @@ def kill(container_state: state.State, signum: int) -> None:
     """Send a signal to the first process. Raises Conflict unless it is created or running."""
     try:
         pidfd = os.pidfd_open(container_state.pid)
-    except (ProcessLookupError, OSError):
+    except OSError:
         raise _not_running(container_state) from None
     try:
         # Checked after the pidfd is open, so that a recycled pid is never hit.
@@ -136,7 +145,7 @@ def kill(container_state: state.State, signum: int) -> None:
 
 
 def _not_running(container_state: state.State) -> Conflict:
-    return Conflict("kill container", container_state.container_id, "it is not running")
+    return Conflict("kill container", container_state.container_id, "container not running")
 
 
 def delete(container_state: state.State, *, force: bool = False) -> None:
@@ -154,39 +163,61 @@ def delete(container_state: state.State, *, force: bool = False) -> None:
     state.forget(container_state.directory)
 
 
+def reap(container: Container) -> None:
+    """Close the pidfd, after taking the exit status if nobody has: by now the process has ended. Raises OSError."""
+    try:
+        os.waitid(os.P_PIDFD, container.pidfd, os.WEXITED)
+    except ChildProcessError:
+        pass
+    os.close(container.pidfd)
+
+
+def _end(pidfd: int) -> None:
+    signals.send(pidfd, signals.SIGKILL)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    os.close(pidfd)
+
+
 def remove_cgroup(path: str) -> None:
-    """End what still runs in the cgroup and remove it, and its parent when that is empty. Raises OSError."""
+    """End what still runs in the cgroup and remove it. Raises OSError."""
     cgroup.kill(path)
     cgroup.remove(path)
-    cgroup.remove_if_empty(os.path.dirname(path))
+    # A parent that somebody else made is somebody else's to remove.
+    if os.path.basename(os.path.dirname(path)) == DEFAULT_CGROUP_PARENT:
+        cgroup.remove_if_empty(os.path.dirname(path))
 
 
-def _make_cgroup(spec: Spec, container_id: str, journal: Journal, undo: Undo) -> str:
-    """The container's cgroup directory with its limits set; "" on a host without cgroup2. Raises HostError."""
+def _cgroup_path(spec: Spec, container_id: str, hierarchy: cgroup.Hierarchy | None) -> str:
+    """The container's cgroup directory, which does not exist yet; "" on a host without cgroup2. Raises HostError."""
+    if hierarchy is None:
+        if CLONE_NEWUSER not in spec.namespaces and not _allows_everything(spec):
+            hint = "mount cgroup2, or use a user namespace"
+            raise HostError("attach device filter", container_id, "cgroup2 is not mounted", hint)
+        return ""
+    name = spec.cgroups_path or container_id
+    if ":" in name or ".." in name.split("/") or not name.strip("/"):
+        hint = "write it as /parent/name; systemd's slice:prefix:name form is not supported"
+        raise HostError("make cgroup", name, "not a path in the cgroup hierarchy", hint)
+    path = hierarchy.mountpoint + (name if name.startswith("/") else f"/{DEFAULT_CGROUP_PARENT}/{name}")
+    if os.path.isdir(path):
+        raise Conflict("make cgroup", path, "it exists already", "remove it, or name another one in linux.cgroupsPath")
+    return path
+
+
+def _make_cgroup(spec: Spec, hierarchy: cgroup.Hierarchy | None, path: str, journal: Journal, undo: Undo) -> None:
+    """Make the cgroup with its limits and its device filter. Raises HostError, StepFailed."""
     limits = resources.limits(spec.resources)
-    hierarchy = cgroup.find_hierarchy()
     if hierarchy is None:
         if limits:
             hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
             raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
-        return ""
+        return
     for limit in limits:
         if limit.controller != "cgroup":
             hierarchy.require(limit.controller, limit.field)
-    name = spec.cgroups_path or f"/pycontainer/{container_id}"
-    if ":" in name or ".." in name.split("/"):
-        hint = "write it as /parent/name; systemd's slice:prefix:name form is not supported"
-        raise HostError("make cgroup", name, "not a path in the cgroup hierarchy", hint)
-    name = name if name.startswith("/") else f"/pycontainer/{name}"
-    path = hierarchy.mountpoint + name
-    try:
-        controllers = journal.perform(parent.MakeCgroup(hierarchy, name))
-    except StepFailed as error:
-        # Half made, unless it was there before and is somebody else's.
-        if error.errno != errno.EEXIST:
-            remove_cgroup(path)
-        raise
+    # Pushed before, because it may fail half made.
     undo.push(remove_cgroup, path)
+    controllers = journal.perform(parent.MakeCgroup(hierarchy, path.removeprefix(hierarchy.mountpoint)))
     for limit in limits:
         if limit.controller != "cgroup" and limit.controller not in controllers:
             cause = f"the {limit.controller} controller could not be enabled for {path}"
@@ -196,15 +227,28 @@ def _make_cgroup(spec: Spec, container_id: str, journal: Journal, undo: Undo) ->
             continue
         reason = f"{limit.field.removeprefix('linux.resources.')} of the container as a whole"
         journal.perform(parent.WriteFile("cgroup", "set limit", f"{path}/{limit.file}", limit.value, reason))
+    # Without any rules too: what is not granted is denied, as in runc.
+    granted = [
+        {
+            "allow": True,
+            "type": "c" if device.type == "u" else device.type,
+            "major": device.major,
+            "minor": device.minor,
+        }
+        for device in spec.devices
+        if device.type != "p"
+    ]
+    journal.perform(device_filter.AttachDeviceFilter(path, _device_rules(spec) + device_filter.ALWAYS + granted))
+
+
+def _device_rules(spec: Spec) -> list[dict[str, object]]:
     rules = spec.resources.get("devices")
-    if isinstance(rules, list) and rules:
-        granted = [
-            {"allow": True, "type": device.type, "major": device.major, "minor": device.minor}
-            for device in spec.devices
-            if device.type in "bc"
-        ]
-        journal.perform(device_filter.AttachDeviceFilter(path, rules + device_filter.ALWAYS + granted))
-    return path
+    return rules if isinstance(rules, list) else []
+
+
+def _allows_everything(spec: Spec) -> bool:
+    rules = _device_rules(spec)
+    return bool(rules) and all(rule.get("allow") for rule in rules)
 
 
 def _has_no_swap(path: str) -> bool:
@@ -310,11 +354,3 @@ def _configure_child(spec: Spec, pid: int, journal: Journal) -> None:
         journal.perform(parent.WriteFile("privileges", "set oom_score_adj", path, value, reason))
     for number, soft, hard in spec.process.rlimits:
         journal.perform(parent.SetRlimit(pid, number, soft, hard))
-
-
-def _end(pid: int, pidfd: int) -> None:
-    signals.send(pidfd, signals.SIGKILL)
-    try:
-        os.waitpid(pid, 0)
-    except ChildProcessError:
-        pass

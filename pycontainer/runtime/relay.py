@@ -11,7 +11,7 @@ import errno
 import os
 import select
 
-from pycontainer.kernel import descriptors, signals, terminal
+from pycontainer.kernel import descriptors, signals, syscalls, terminal
 
 _CHUNK = 1 << 16
 
@@ -27,7 +27,7 @@ _HARMLESS = {signals.NUMBERS[f"SIG{name}"] for name in ("CHLD", "CONT", "URG", "
 
 
 class _Pipe:
-    """Copies from one descriptor to another; both are set non-blocking only as far as poll says they are ready."""
+    """Copies from one descriptor to another, as far as poll says that they are ready."""
 
     __slots__ = ("buffer", "close_target", "source", "target")
 
@@ -53,6 +53,7 @@ class Relay:
         self.status: int | None = None
         self._pipes: list[_Pipe] = []
         self._owned: list[int] = []
+        self._closed = False
         self._master = -1
         self._raw: terminal.RawMode | None = None
         self._fatal = 0
@@ -86,15 +87,21 @@ class Relay:
 
     def run(self) -> int:
         """The container's exit status: the program's own, or 128 + n when signal n ended it."""
-        while self.status is None or any(pipe.source >= 0 or pipe.buffer for pipe in self._outputs()):
-            self._turn()
+        while self.status is None:
+            self._turn(None)
+        # Its processes are gone, so that what they wrote is in the pipes by now; who else has them open is not awaited.
+        while any(pipe.buffer for pipe in self._outputs()) or self._turn(0):
+            if any(pipe.buffer for pipe in self._outputs()):
+                self._turn(None)
         return self.status
 
     def close(self) -> None:
         """Give the terminal back as it was and close what the relay owns. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
         if self._raw:
             self._raw.restore()
-            self._raw = None
         signals.stop_reporting(_REPORTED)
         for descriptor in self._owned:
             os.close(descriptor)
@@ -108,7 +115,8 @@ class Relay:
     def _outputs(self) -> list[_Pipe]:
         return [pipe for pipe in self._pipes if pipe.source in self._owned or (pipe.buffer and not pipe.close_target)]
 
-    def _turn(self) -> None:
+    def _turn(self, timeout: int | None) -> bool:
+        """Wait for something to do, at most `timeout` milliseconds, and do it; whether there was anything."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         if self.status is None:
@@ -121,7 +129,7 @@ class Relay:
                 wanted[pipe.source] = wanted.get(pipe.source, 0) | select.POLLIN
         for descriptor, events in wanted.items():
             poll.register(descriptor, events)
-        ready = dict(poll.poll())
+        ready = dict(poll.poll(timeout))
         if self._wake in ready:
             self._handle_signals()
         for pipe in self._pipes:
@@ -131,6 +139,7 @@ class Relay:
                 self._read(pipe)
         if self.pidfd in ready:
             self._reap()
+        return bool(ready)
 
     def _read(self, pipe: _Pipe) -> None:
         try:
@@ -145,20 +154,32 @@ class Relay:
         if not pipe.buffer:
             pipe.finish()
         else:
+            if pipe.target == self._master:
+                self._interrupt(pipe.buffer)
             self._write(pipe)
+
+    def _interrupt(self, typed: bytes) -> None:
+        """See to it that Ctrl-C ends a first process without a handler, to which the kernel sends nothing."""
+        for number, character in terminal.signal_characters(self._master):
+            if character in typed and not self._is_handled(number):
+                self.deliver(number)
 
     def _write(self, pipe: _Pipe) -> None:
         try:
-            # Nothing is written that poll has not allowed, except for the first try right after a read.
-            if not select.select([], [pipe.target], [], 0)[1]:
+            # The descriptor may be blocking, since it is the caller's: what poll allows is room for PIPE_BUF bytes.
+            poll = select.poll()
+            poll.register(pipe.target, select.POLLOUT)
+            if not poll.poll(0):
                 return
             pipe.buffer = pipe.buffer[os.write(pipe.target, pipe.buffer[:4096]) :]
         except BlockingIOError:
             return
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET):
-                raise
-            # Who read it is gone. The container learns of it as any writer does, by SIGPIPE, when its pipe is closed.
+                os.write(
+                    2, f"pycontainer: write the container's output: {os.strerror(error.errno or 0).lower()}\n".encode()
+                )
+            # Nobody reads it. The container learns of it as any writer does, by SIGPIPE, when its pipe is closed.
             if pipe.source in self._owned and pipe.source != self._master:
                 self._owned.remove(pipe.source)
                 os.close(pipe.source)
@@ -193,10 +214,15 @@ class Relay:
             with open(f"/proc/self/fdinfo/{self.pidfd}") as file:
                 pid = next(int(line[4:]) for line in file if line.startswith("Pid:"))
             with open(f"/proc/{pid}/status") as file:
-                masks = {line[:6]: int(line[8:], 16) for line in file if line.startswith(("SigIgn", "SigCgt"))}
-        except (OSError, StopIteration, ValueError):
+                masks = [int(line[8:], 16) for line in file if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
+            with open(f"/proc/{pid}/syscall") as file:
+                system_call = file.read().split()[0]
+        except (OSError, StopIteration, ValueError, IndexError):
             return True
-        return bool((masks["SigIgn"] | masks["SigCgt"]) >> (number - 1) & 1)
+        # Blocked for a signalfd(2), or awaited in sigtimedwait(2), as init programs do, is handled as well.
+        if system_call == str(syscalls.number("rt_sigtimedwait")):
+            return True
+        return any(mask >> (number - 1) & 1 for mask in masks)
 
     def _resize(self) -> None:
         if self._master >= 0:

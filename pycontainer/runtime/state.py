@@ -45,11 +45,10 @@ class State:
     def is_alive(self) -> bool:
         """Whether the first process still runs (a zombie does not)."""
         try:
-            with open(f"/proc/{self.pid}/stat", "rb") as file:
-                fields = file.read().rpartition(b")")[2].split()
+            status, start_time = process.read_stat(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             return False
-        return int(fields[19]) == self.start_time and fields[0] not in (b"Z", b"X")
+        return start_time == self.start_time and status not in ("Z", "X")
 
     def status(self) -> str:
         """`created`, `running` or `stopped`."""
@@ -57,11 +56,11 @@ class State:
             return "stopped"
         return "created" if os.path.exists(f"{self.directory}/start.sock") else "running"
 
-    def to_json(self, version: str = "1.1.0") -> Json:
+    def to_json(self) -> Json:
         """The state as the specification has it."""
         status = self.status()
         return {
-            "ociVersion": version,
+            "ociVersion": "1.1.0",
             "id": self.container_id,
             "status": status,
             "pid": self.pid if status != "stopped" else 0,
@@ -99,17 +98,17 @@ def reserve(root: str, container_id: str) -> str:
 
 
 def load(root: str, container_id: str) -> State:
-    """Raises NotFound, and for a container that is half made a State without a process."""
+    """The container's State, one without a process where state.json is missing or broken. Raises NotFound."""
     check_id(container_id)
     directory = os.path.join(root, container_id)
     try:
         with open(f"{directory}/state.json") as file:
             data = json_text.loads(file.read())
-    except FileNotFoundError:
+        return State(directory, data["pid"], data["start_time"], data["bundle"], data["cgroup"], data["annotations"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
         if not os.path.isdir(directory):
-            raise NotFound("find container", container_id, "no such container") from None
-        data = {"pid": 0, "start_time": 0, "bundle": "", "cgroup": "", "annotations": {}}
-    return State(directory, data["pid"], data["start_time"], data["bundle"], data["cgroup"], data["annotations"])
+            raise NotFound("find container", container_id, "container does not exist") from None
+        return State(directory, 0, 0, "", "", {})
 
 
 def list_ids(root: str) -> list[str]:
@@ -122,7 +121,7 @@ def list_ids(root: str) -> list[str]:
 
 def forget(directory: str) -> None:
     """Remove the container's directory. Raises OSError."""
-    for name in ("start.sock", "state.json.new", "state.json"):
+    for name in ("start.sock", "start.sock.claimed", "state.json.new", "state.json"):
         try:
             os.unlink(f"{directory}/{name}")
         except FileNotFoundError:
@@ -135,4 +134,4 @@ def forget(directory: str) -> None:
 
 def of_process(directory: str, pid: int, bundle: str, cgroup: str, annotations: dict[str, str]) -> State:
     """The State of a process that was just made. Raises OSError."""
-    return State(directory, pid, process.start_time(pid), bundle, cgroup, annotations)
+    return State(directory, pid, process.read_stat(pid)[1], bundle, cgroup, annotations)

@@ -1,4 +1,4 @@
-"""What the parent does for a container: cgroup, mount trees, the clone, id maps, limits. The child's part: setup.py."""
+"""What the parent does: cgroup, mount trees, the clone, id maps, limits. The child's: filesystem.py and identity.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pycontainer.kernel import cgroup, mount, namespace, process
 from pycontainer.kernel.namespace import IdMap
 from pycontainer.kernel.operation import Operation, quoted
 from pycontainer.runtime.mounts import Options
+from pycontainer.runtime.operations.target import describe_propagation
 
 
 class MakeCgroup(Operation):
@@ -87,8 +88,14 @@ class CloneTree(Operation):
         recursive = mount.AT_RECURSIVE if self.options.recursive else 0
         return mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | recursive
 
+    def _propagation(self) -> int:
+        # because the copy of a shared mount is its peer: pivot_root(2) refuses one, and what is mounted in it would
+        # appear on the host
+        return mount.MS_SLAVE | (mount.MS_REC if self.options.recursive else 0)
+
     def describe(self) -> str:
         lines = [f"open_tree(AT_FDCWD, {quoted(self.path)}, {mount.open_tree_flags(self._flags())})"]
+        lines.append(describe_propagation("TREE", self._propagation()).strip())
         for flags, set_, clear in self._attributes():
             at = "AT_EMPTY_PATH|AT_RECURSIVE" if flags else "AT_EMPTY_PATH"
             parts = []
@@ -124,6 +131,7 @@ class CloneTree(Operation):
     def execute(self) -> int:
         tree = mount.open_tree(mount.AT_FDCWD, self.path, self._flags())
         try:
+            mount.set_propagation(tree, self._propagation())
             for flags, set_, clear in self._attributes():
                 userns = namespace.new_user_namespace(self.uids, self.gids) if set_ == mount.MOUNT_ATTR_IDMAP else 0
                 try:
