@@ -19,6 +19,11 @@ from __future__ import annotations
 import os
 
 
+def printable(text: str) -> str:
+    """`text` on one line and without control characters, which an image or an archive may have put into it."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class PycontainerError(Exception):
     """What went wrong (`step`), on what (`path`), why (`cause`), what to do (`hint`); only `step` is never empty."""
 
@@ -34,10 +39,10 @@ class PycontainerError(Exception):
     @property
     def message(self) -> str:
         """The first line: the parts that are not empty, joined by colons."""
-        return ": ".join(part for part in (self.step, self.path, self.cause) if part)
+        return printable(": ".join(part for part in (self.step, self.path, self.cause) if part))
 
     def __str__(self) -> str:
-        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+        return f"{self.message}\nhint: {printable(self.hint)}" if self.hint else self.message
 
 
 class UsageError(PycontainerError):
@@ -63,7 +68,7 @@ class HostError(PycontainerError):
 class StepFailed(PycontainerError):
     """The kernel refused one step. `errno` is the error number, see errno(3); `cause` its text where none is given."""
 
-    def __init__(self, step: str, path: str, errno: int, hint: str = "", cause: str = "") -> None:
+    def __init__(self, step: str, path: str, errno: int, *, hint: str = "", cause: str = "") -> None:
         super().__init__(step, path, cause or os.strerror(errno).lower(), hint)
         self.errno = errno
 

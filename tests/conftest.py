@@ -2,23 +2,27 @@
 
     engine_env   environment variables that give a test its own state roots and its own bridge
     pycontainer  runs the command line with them
+    box          runs it too, in one store with busybox for all tests of a module
     busybox      the built-in image, loaded into the test's store; its name
     alpine       Alpine's published root file system, imported into the test's store; its name
 
 Tests in `root` and `uml` need root, those in `uml` a unified cgroup v2 hierarchy besides, and none of them may leave a
-mount, a link or a cgroup behind.
+mount, a link or a cgroup behind. All that a session of tests makes has the session's own name in its own: see SESSION.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import pathlib
+import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -28,6 +32,12 @@ TESTS = REPOSITORY / "tests"
 DISK = os.environ.get("PYCONTAINER_TEST_DISK", "/var/tmp")
 ALPINE = REPOSITORY.parent / "shared/images"
 COMMAND = [sys.executable, "-P", "-m", "pycontainer.cli"]
+
+# Stands in every name that this session's tests give to a directory, and so in its mounts and cgroups; other sessions
+# on the same machine have another. Short, because a link's name has at most 15 bytes.
+TOKEN = secrets.token_hex(3)
+SESSION = f"pycontainer-test-{TOKEN}-"
+BRIDGE = f"pyct{TOKEN}"
 
 
 def is_unified() -> bool:
@@ -42,6 +52,14 @@ def is_unified() -> bool:
 def tier(path: pathlib.Path) -> str:
     """`unit`, `root` or `uml`."""
     return path.relative_to(TESTS).parts[0]
+
+
+def pytest_configure() -> None:
+    # Because what ignores a signal starts others that do: a shell makes what it starts with & ignore the first two, and
+    # nohup(1) the third. A handler ignores it for this process alone.
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -92,23 +110,48 @@ class Pycontainer:
         return subprocess.Popen([*COMMAND, *arguments], env={**os.environ, **self.environment}, **keywords)
 
 
+def wait_until(condition: Callable[[], object], seconds: float = 30, message: str = "it did not happen") -> None:
+    """Until `condition` holds; fails the test if it does not for so long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"{message} in {seconds} s"
+        time.sleep(0.02)
+
+
+def new_directory(parent: str | os.PathLike[str] = DISK) -> pathlib.Path:
+    """A directory with the session's name in its own; who makes it removes it."""
+    return pathlib.Path(tempfile.mkdtemp(prefix=SESSION, dir=parent))
+
+
+_environments = itertools.count()
+
+
 def new_environment() -> dict[str, str]:
-    """Variables with new directories, and a bridge of the same unique name."""
-    root = tempfile.mkdtemp(prefix="pycontainer-test-", dir=DISK)
-    name = os.path.basename(root).removeprefix("pycontainer-test-")
-    state = f"/run/pycontainer-test-{name}"
+    """Variables with new directories and a bridge, whose names are this session's and used once."""
+    number = next(_environments)
+    state = f"/run/{SESSION}{number}"
     os.mkdir(state, 0o700)
-    # A link's name has at most 15 bytes.
-    return {"PYCONTAINER_ROOT": root, "PYCONTAINER_STATE": state, "PYCONTAINER_BRIDGE": f"pyct{name}"}
+    return {
+        "PYCONTAINER_ROOT": str(new_directory()),
+        "PYCONTAINER_STATE": state,
+        "PYCONTAINER_BRIDGE": f"{BRIDGE}{number}",
+    }
 
 
 def remove_environment(environment: dict[str, str]) -> None:
-    """Remove what `new_environment` made, and the bridge. Fails the test if something is still mounted in there."""
+    """Remove what `new_environment` made, and the bridge.
+
+    Fails the test if something is still mounted in there, or a container still on the bridge.
+    """
     directories = (environment["PYCONTAINER_ROOT"], environment["PYCONTAINER_STATE"])
     mounted = sorted((place for place in mounts() if place.startswith(directories)), reverse=True)
     for place in mounted:
         subprocess.run(["umount", "-l", place], check=True)
     bridge = environment["PYCONTAINER_BRIDGE"]
+    # Asked for while the bridge is there, because nothing else tells whose container a veth pair was.
+    ports = lasting(lambda: bridge_ports(bridge))
+    for port in ports:
+        subprocess.run(["ip", "link", "delete", port], stderr=subprocess.DEVNULL)
     if os.path.exists(f"/sys/class/net/{bridge}"):
         subprocess.run(["ip", "link", "delete", bridge], check=True)
     # No check, because a container without a network has made none.
@@ -116,6 +159,13 @@ def remove_environment(environment: dict[str, str]) -> None:
     for directory in directories:
         shutil.rmtree(directory)
     assert not mounted, f"left mounted: {', '.join(mounted)}"
+    assert not ports, f"left on the bridge: {', '.join(sorted(ports))}"
+
+
+def copy_store(store: pathlib.Path, environment: dict[str, str]) -> None:
+    """Give an installation the images of another."""
+    # cp and not shutil, because it keeps owners, hard links and extended attributes.
+    subprocess.run(["cp", "-a", f"{store}/.", environment["PYCONTAINER_ROOT"]], check=True)
 
 
 @pytest.fixture
@@ -151,9 +201,17 @@ def busybox_root(busybox_archive: pathlib.Path) -> Iterator[pathlib.Path]:
 @pytest.fixture
 def busybox(engine_env: dict[str, str], busybox_root: pathlib.Path) -> str:
     """Puts the built-in image into the test's store. Its name."""
-    # cp and not shutil, because it keeps owners, hard links and extended attributes.
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", engine_env["PYCONTAINER_ROOT"]], check=True)
+    copy_store(busybox_root, engine_env)
     return "busybox"
+
+
+@pytest.fixture(scope="module")
+def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
+    """A store with busybox for all tests of a module. They use no bridge, which would outlive the first of them."""
+    environment = new_environment()
+    copy_store(busybox_root, environment)
+    yield Pycontainer(environment)
+    remove_environment(environment)
 
 
 @pytest.fixture
@@ -172,36 +230,56 @@ def mounts() -> set[str]:
 
 
 def cgroups() -> set[str]:
-    """Directories of pycontainer's in the cgroup v2 hierarchy."""
+    """This session's directories in the cgroup v2 hierarchy: an installation's is called as its state directory."""
     with open("/proc/self/mountinfo") as file:
         roots = [line.split()[4] for line in file if " - cgroup2 " in line]
+    # os.walk passes over what vanishes meanwhile.
     return {
-        str(directory)
+        directory
         for root in roots
-        for top in pathlib.Path(root).glob("pycontainer*")
-        for directory in (top, *top.rglob("*"))
-        if directory.is_dir()
+        for name in os.listdir(root)
+        if SESSION in name
+        for directory, _, _ in os.walk(f"{root}/{name}")
     }
 
 
-def belongings() -> set[str]:
-    """Every mount, link and cgroup that a container could leave."""
-    links = {f"link {name}" for name in os.listdir("/sys/class/net")}
-    return links | {f"mount {place}" for place in mounts()} | {f"cgroup {directory}" for directory in cgroups()}
+def bridge_ports(bridge: str) -> set[str]:
+    try:
+        return set(os.listdir(f"/sys/class/net/{bridge}/brif"))
+    except FileNotFoundError:
+        return set()
+
+
+def belongings(*marks: str) -> set[str]:
+    """Every mount, link and cgroup that a container of this session could leave.
+
+    marks  what stands in the mount of a session's directory: in its place, its source or its root
+    """
+    with open("/proc/self/mountinfo") as file:
+        found = {f"mount {line.split()[4]}" for line in file if any(mark in line for mark in marks)}
+    bridges = [name for name in os.listdir("/sys/class/net") if name.startswith(BRIDGE)]
+    found |= {f"link {name}" for bridge in bridges for name in (bridge, *bridge_ports(bridge))}
+    return found | {f"cgroup {directory}" for directory in cgroups()}
+
+
+def lasting(find: Callable[[], set[str]], seconds: float = 2) -> set[str]:
+    """What is found now and still after so long: the kernel removes a dead container's veth pair some time later."""
+    deadline = time.monotonic() + seconds
+    left = find()
+    while left and time.monotonic() < deadline:
+        time.sleep(0.02)
+        left &= find()
+    return left
 
 
 @pytest.fixture(autouse=True)
-def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fails a test that leaves a mount, a link or a cgroup."""
+def nothing_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fails a test that leaves a mount, a link or a cgroup. Those of other sessions do not count."""
     if tier(request.path) == "unit" or os.geteuid() != 0:
         yield
         return
-    before = belongings()
+    marks = (SESSION, f"{tmp_path_factory.getbasetemp()}/")
+    before = belongings(*marks)
     yield
-    # Because the kernel removes a veth pair some time after its network namespace has died.
-    deadline = time.monotonic() + 2
-    left = belongings() - before
-    while left and time.monotonic() < deadline:
-        time.sleep(0.02)
-        left &= belongings()
+    left = lasting(lambda: belongings(*marks) - before)
     assert not left, f"left behind: {', '.join(sorted(left))}"

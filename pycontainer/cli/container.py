@@ -6,9 +6,13 @@ import time
 
 import click
 
+from pycontainer.cli.main import for_each, notice
 from pycontainer.cli.table import human_age, print_table
-from pycontainer.engine import containers, remove
+from pycontainer.engine import containers
+from pycontainer.engine.remove import remove_container
+from pycontainer.engine.repair import open_engine
 from pycontainer.engine.settings import Settings
+from pycontainer.errors import printable
 
 
 @click.command()
@@ -17,17 +21,19 @@ from pycontainer.engine.settings import Settings
 @click.pass_obj
 def ps(settings: Settings, show_all: bool, quiet: bool) -> None:
     """List containers."""
-    found = remove.list_containers(settings)
+    found = containers.list_all(open_engine(settings, notice))
     rows = [container for container in found if show_all or container.status == "running"]
     if quiet:
         click.echo("".join(f"{container.id[:12]}\n" for container in rows), nl=False)
         return
     table = []
     for container in rows:
-        command = " ".join(container.command)
+        command = printable(" ".join(container.command))
         command = f'"{command if len(command) <= 20 else command[:19] + "…"}"'
         created = human_age(time.time() - container.created)
-        table.append((container.id[:12], container.image, command, created, _status(container), container.name))
+        table.append(
+            (container.id[:12], printable(container.image), command, created, _status(container), container.name)
+        )
     print_table(("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "NAMES"), table)
 
 
@@ -46,7 +52,13 @@ def _status(container: containers.Container) -> str:
 @click.pass_obj
 def rm(settings: Settings, force: bool, names: tuple[str, ...]) -> int:
     """Remove containers with their files."""
-    return remove.remove_containers(settings, names, force=force, report=click.echo)
+    connection = open_engine(settings, notice)
+
+    def remove(name: str) -> None:
+        remove_container(settings, connection, name, force=force)
+        click.echo(name)
+
+    return for_each(names, remove)
 
 
 COMMANDS: list[click.Command] = [ps, rm]

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from pycontainer.cli.main import for_each, notice
 from pycontainer.cli.table import human_age, human_size, print_table
 from pycontainer.engine.config import parse_size
-from pycontainer.errors import PycontainerError, UsageError
+from pycontainer.errors import UsageError
 
 if TYPE_CHECKING:
     from pycontainer.image.store import Image, Store
@@ -28,7 +29,7 @@ def _store(context: click.Context) -> Store:
     from pycontainer.engine.repair import open_engine
     from pycontainer.image.store import Store
 
-    return Store(context.obj.root, open_engine(context.obj))
+    return Store(context.obj.root, open_engine(context.obj, notice))
 
 
 def _parse_size(_context: click.Context, _parameter: click.Parameter, text: str) -> int:
@@ -186,24 +187,17 @@ def _matching_names(image: Image, wanted: str | None) -> list[str]:
 @click.argument("names", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-f", "--force", is_flag=True, help="Take the name even of an image that a container uses.")
 @click.pass_context
-def rmi(context: click.Context, names: tuple[str, ...], force: bool) -> None:
+def rmi(context: click.Context, names: tuple[str, ...], force: bool) -> int:
     """Remove images by name or ID."""
     from pycontainer.engine.containers import using_image
 
     store = _store(context)
-    errors: list[PycontainerError] = []
-    for name in names:
-        try:
-            lines = store.remove(name, force, lambda image_id: using_image(store.connection, image_id))
-        except PycontainerError as error:
-            errors.append(error)
-            continue
-        for line in lines:
+
+    def remove(name: str) -> None:
+        for line in store.remove(name, force, lambda image_id: using_image(store.connection, image_id)):
             click.echo(line)
-    for earlier in errors[:-1]:
-        click.echo(str(earlier), err=True)
-    if errors:
-        raise errors[-1]
+
+    return for_each(names, remove)
 
 
 @click.command()

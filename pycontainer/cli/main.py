@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 from pycontainer import __version__
-from pycontainer.errors import HostError, PycontainerError
+from pycontainer.errors import HostError, PycontainerError, printable
+from pycontainer.kernel import signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 
 def main() -> None:
     """Run the command line and exit with its status."""
+    # A start lives too briefly to have garbage worth looking for; what stays longer enables it again (relay.py).
+    gc.disable()
+    os.umask(0o022)
+    signals.restore_child_signal()
     _open_standard_descriptors()
     arguments = sys.argv[1:]
     if arguments == ["--version"]:
@@ -73,7 +79,7 @@ def run(values: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.engine.run import run as run_container
     from pycontainer.engine.settings import Settings
 
-    return run_container(Settings(), config)
+    return run_container(Settings(), config, notice)
 
 
 def guard(function: Callable[[], int]) -> int:
@@ -87,7 +93,7 @@ def guard(function: Callable[[], int]) -> int:
         return 141
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _print_error(f"{where}{(error.strerror or str(error)).lower()}")
+        _print_error(printable(f"{where}{(error.strerror or str(error)).lower()}"))
         return 125
     except KeyboardInterrupt:
         return 130
@@ -112,15 +118,34 @@ def _explain(error: Exception) -> int:
             return 125 if isinstance(error, click.UsageError) else error.exit_code
         return 1
     if kind.__module__ == "sqlite3":
-        _print_error(f"write the database: {error}".lower(), "is the disk full?")
+        _print_error(
+            f"write the database: {printable(str(error))}", "is the disk full?" if "full" in str(error) else ""
+        )
         return 125
     if os.environ.get("PYCONTAINER_DEBUG"):
         import traceback
 
         traceback.print_exc()
     hint = "this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
-    _print_error(f"{kind.__name__}: {error}", hint)
+    _print_error(f"{kind.__name__}: {printable(str(error))}", hint)
     return 125
+
+
+def notice(text: str) -> None:
+    """A line for the user that is not an error."""
+    _print_error(printable(text))
+
+
+def for_each(names: Iterable[str], action: Callable[[str], None]) -> int:
+    """Call `action` for each name, also when it fails for an earlier one; 1 when it failed for any."""
+    status = 0
+    for name in names:
+        try:
+            action(name)
+        except PycontainerError as error:
+            _print_error(str(error))
+            status = 1
+    return status
 
 
 def _print_error(message: str, hint: str = "") -> None:

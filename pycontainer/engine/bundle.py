@@ -60,6 +60,7 @@ def build(
     config: ContainerConfig,
     image: Json,
     *,
+    root: str,
     cgroup: str,
     user: User,
     hostname: str,
@@ -69,6 +70,7 @@ def build(
     """config.json as a value.
 
     image   the OCI image's `config` object
+    root    where the root file system is mounted, an absolute path
     cgroup  path from the hierarchy's root
     files   path in the container -> path on the host, of hosts, hostname and resolv.conf
     """
@@ -91,7 +93,7 @@ def build(
             "rlimits": [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in config.ulimits],
             "noNewPrivileges": config.no_new_privileges,
         },
-        "root": {"path": "rootfs", "readonly": config.read_only},
+        "root": {"path": root, "readonly": config.read_only},
         "hostname": hostname,
         "mounts": _default_mounts(config, maps) + _asked_mounts(config, files, maps),
         "annotations": {"org.opencontainers.image.stopSignal": signals.name(stop_signal)} if stop_signal else {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pycontainer.errors import UsageError
-from pycontainer.kernel import capability, signals
+from pycontainer.kernel import capability, rlimit, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -232,9 +232,7 @@ def _ulimit(text: str) -> tuple[str, int, int]:
             raise ValueError
     except ValueError:
         raise UsageError("--ulimit", repr(text), "not NAME=SOFT[:HARD]", hint) from None
-    import resource
-
-    if not hasattr(resource, f"RLIMIT_{name.upper()}"):
+    if f"RLIMIT_{name.upper()}" not in rlimit.NUMBERS:
         raise UsageError("--ulimit", repr(name), "no such limit", "nofile, nproc, core, fsize, memlock, stack …")
     if values[1] != -1 and (values[0] > values[1] or values[0] == -1):
         raise UsageError("--ulimit", repr(text), "the soft limit is above the hard one", hint)

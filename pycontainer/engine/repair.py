@@ -7,7 +7,6 @@ in the middle of this, the next command finds the rest: the lock file goes last.
 from __future__ import annotations
 
 import os
-import sys
 
 from pycontainer.engine import containers
 from pycontainer.engine.database import open_database
@@ -22,19 +21,23 @@ from pycontainer.runtime import launch, state
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
 KILLED = "the pycontainer process that ran it was killed"
 
 
-def open_engine(settings: Settings) -> sqlite3.Connection:
+def open_engine(settings: Settings, notify: Callable[[str], None]) -> sqlite3.Connection:
     """The database, after what was left behind has been repaired: what every command begins with. Raises HostError."""
     connection = open_database(settings.root)
-    repair(settings, connection)
+    repair(settings, connection, notify)
     return connection
 
 
-def repair(settings: Settings, connection: sqlite3.Connection) -> None:
-    """Put away every container without an owner, and what interrupted loads left in the image store. Raises OSError."""
+def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[[str], None]) -> None:
+    """Put away every container without an owner, and what interrupted loads left in the image store.
+
+    `notify` gets a line for each that cannot be put away. Raises OSError.
+    """
     rows = dict(connection.execute("SELECT id, status FROM containers"))
     suspects = {container_id for container_id, status in rows.items() if status != "exited"}
     suspects.update(containers.locked_ids(settings.state))
@@ -51,7 +54,7 @@ def repair(settings: Settings, connection: sqlite3.Connection) -> None:
                 if not isinstance(error, (OSError, PycontainerError)):
                     raise
                 # Said and not raised, because one container that cannot be put away must not stop every command.
-                sys.stderr.write(f"pycontainer: repair container {container_id[:12]}: {_cause(error)}\n")
+                notify(f"repair container {container_id[:12]}: {_cause(error)}")
                 continue
             containers.unlock(settings.state, container_id, owner)
     Store(settings.root, connection).clear_leftovers()

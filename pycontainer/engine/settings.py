@@ -24,6 +24,15 @@ class Settings:
         """A container's cgroup, from the hierarchy's root: /pycontainer/ID, below the state directory's own name."""
         return f"/{os.path.basename(os.path.normpath(self.state))}/{container_id}"
 
+    def mount_point(self) -> str:
+        """Where each command mounts its container's root, in a mount namespace of its own. Made; raises OSError."""
+        path = f"{self.state}/rootfs"
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            pass
+        return path
+
     def container_directory(self, container_id: str) -> str:
-        """The bundle of a container: config.json, upper, work, rootfs and the files that are bound into it."""
+        """The bundle of a container: config.json, upper, work and the files that are bound into it."""
         return f"{self.root}/containers/{container_id}"

@@ -17,10 +17,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
-from pycontainer.errors import ImageError, StepFailed
+from pycontainer.errors import ImageError, StepFailed, printable
 from pycontainer.image.manifest import MAX_JSON
 from pycontainer.image.stream import CHUNK, ForwardStream, Hash, Readable, write_all
-from pycontainer.image.tar import members, printable
+from pycontainer.image.tar import members
 
 MAX_FILES = 100_000
 # An archive holds many layers, each of which has its own limit; this bounds one that is a bomb as a whole.

@@ -22,9 +22,9 @@ import tarfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from pycontainer.errors import ImageError
+from pycontainer.errors import ImageError, printable
 from pycontainer.image.stream import ForwardStream
-from pycontainer.image.tar import members, printable
+from pycontainer.image.tar import members
 
 MAX_MEMBERS = 1_000_000  # implied directories count: each takes an inode
 MAX_DEVICES = 4096  # device nodes and fifos

@@ -11,7 +11,7 @@ import os
 
 from pycontainer.kernel import mount, namespace
 from pycontainer.kernel.namespace import IdMap
-from pycontainer.kernel.operation import Journal, Operation
+from pycontainer.kernel.operation import Journal, Operation, word
 from pycontainer.kernel.undo import Undo
 
 
@@ -75,7 +75,8 @@ class MountScratch(Operation):
 
     def shell(self) -> str:
         names = " ".join(str(position) for position in range(self.count))
-        return f"mount -t tmpfs -o nosuid,nodev,noexec,mode=0700 tmpfs {self.path}\ncd {self.path} && mkdir {names}"
+        path = word(self.path)
+        return f"mount -t tmpfs -o nosuid,nodev,noexec,mode=0700 tmpfs {path}\ncd {path} && mkdir {names}"
 
     def execute(self) -> None:
         flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
@@ -106,7 +107,7 @@ class MapLayer(Operation):
         )
 
     def shell(self) -> str:
-        return f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {self.path} {os.path.basename(self.target)}"
+        return f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {word(self.path)} {os.path.basename(self.target)}"
 
     def execute(self) -> None:
         tree = mount.open_tree(mount.AT_FDCWD, self.path, mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC)
@@ -123,6 +124,7 @@ class MountOverlay(Operation):
 
     group = "image"
     step = "mount the overlay"
+    hint = "the upper directory needs ext4, xfs or btrfs below; ID-mapped layers need Linux 5.19, or --userns=host"
     reason = "reads fall through to the layers; the first write to a file copies it up"
 
     def __init__(self, lowers: list[str], upper: str, work: str, target: str) -> None:
@@ -147,9 +149,8 @@ class MountOverlay(Operation):
         lines += [] if mapped else [f"layer{number}={name}" for number, name in enumerate(names)]
         lower = ":".join(names if mapped else (f"$layer{number}" for number in range(len(names))))
         upper, work = ("../upper", "../work") if mapped else (self.upper, self.work)
-        lines.append(
-            f"mount -t overlay -o nodev,lowerdir={lower} -o upperdir={upper} -o workdir={work} overlay {self.path}"
-        )
+        options = f"-o nodev,lowerdir={lower} -o upperdir={upper} -o workdir={work}"
+        lines.append(f"mount -t overlay {options} overlay {word(self.path)}")
         return "\n".join(lines)
 
     def execute(self) -> None:
@@ -171,25 +172,23 @@ class MountOverlay(Operation):
 
 
 def make_directories(directory: str, id_base: int) -> None:
-    """The directories of one container: upper and work, owned by its root, and the mount point. Raises OSError."""
+    """The directories of one container, upper and work, owned by its root. Raises OSError."""
     os.makedirs(directory, 0o700)
-    for name in ("upper", "work", "rootfs"):
+    for name in ("upper", "work"):
         os.mkdir(f"{directory}/{name}", 0o755)
-    if id_base:
-        for name in ("upper", "work"):
-            os.chown(f"{directory}/{name}", id_base, id_base)
+        # The upper directory's owner and mode are those of the container's /.
+        os.chown(f"{directory}/{name}", id_base, id_base)
 
 
-def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[IdMap]) -> str:
-    """Mount the root file system in a mount namespace of this process; its path.
+def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[IdMap], target: str) -> None:
+    """Mount the root file system on the directory `target`, in a mount namespace of this process.
 
     layers     absolute directories, base first
     directory  what make_directories made
     maps       the container's id map; empty for the host's ids
 
-    Raises StepFailed. What was mounted goes with the process.
+    Raises StepFailed. What was mounted goes with the process, and nothing needs to be unmounted.
     """
-    target = f"{directory}/rootfs"
     lowers = layers[::-1]
     journal.perform(PrivateMounts())
     journal.define("ID", os.path.basename(directory))
@@ -204,10 +203,3 @@ def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[I
             os.close(userns)
         lowers = [f"{target}/{position}" for position in range(len(lowers))]
     journal.perform(MountOverlay(lowers, f"{directory}/upper", f"{directory}/work", target))
-    return target
-
-
-def unmount_root(directory: str, mapped: bool) -> None:
-    """Take down what mount_root mounted, so that the directory can be removed. Raises OSError."""
-    for _ in range(2 if mapped else 1):
-        mount.umount2(f"{directory}/rootfs", mount.MNT_DETACH)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tarsafe import TarSafe, TarSafeException
 
-from pycontainer.errors import ImageError
+from pycontainer.errors import ImageError, printable
 from pycontainer.image.stream import ForwardStream
 
 # tarsafe compares a member's place with the directory that is unpacked into. The real one is a chroot, where `..` of
@@ -60,8 +60,3 @@ def members(stream: ForwardStream, complete: bool = False) -> Iterator[tuple[For
     if stream.last.strip(b"\0") or (complete and len(stream.last) != tarfile.BLOCKSIZE):
         raise ImageError("read archive", stream.name, "corrupt or truncated data (no end-of-archive marker)")
     stream.drain()
-
-
-def printable(name: str) -> str:
-    """A member's name for an error message: one line, whatever it holds."""
-    return repr(name)[1:-1]

@@ -34,6 +34,17 @@ for _major, _minor in ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2), (
     ALWAYS.append({"allow": True, "type": "c", "major": _major, "minor": _minor, "access": "rwm"})
 
 
+# Opcodes, as include/uapi/linux/bpf_common.h and bpf.h compose them.
+_LDX_MEM_W = 0x61  # BPF_LDX | BPF_MEM | BPF_W
+_MOV32_X = 0xBC  # BPF_ALU | BPF_MOV | BPF_X
+_MOV64_K = 0xB7  # BPF_ALU64 | BPF_MOV | BPF_K
+_AND32_K = 0x54  # BPF_ALU | BPF_AND | BPF_K
+_RSH32_K = 0x74  # BPF_ALU | BPF_RSH | BPF_K
+_JNE_K = 0x55  # BPF_JMP | BPF_JNE | BPF_K
+_JNE_X = 0x5D  # BPF_JMP | BPF_JNE | BPF_X
+_EXIT = 0x95  # BPF_JMP | BPF_EXIT
+
+
 def _instruction(opcode: int, destination: int = 0, source: int = 0, offset: int = 0, immediate: int = 0) -> bytes:
     return struct.pack("<BBhi", opcode, source << 4 | destination, offset, immediate)
 
@@ -45,12 +56,12 @@ def compile_rules(rules: list[dict[str, object]]) -> bytes:
     """
     # r2 = type, r3 = access, r4 = major, r5 = minor, out of struct bpf_cgroup_dev_ctx
     program = [
-        _instruction(0x61, 2, 1, 0),
-        _instruction(0xBC, 3, 2),
-        _instruction(0x54, 2, immediate=0xFFFF),
-        _instruction(0x74, 3, immediate=16),
-        _instruction(0x61, 4, 1, 4),
-        _instruction(0x61, 5, 1, 8),
+        _instruction(_LDX_MEM_W, 2, 1, 0),
+        _instruction(_MOV32_X, 3, 2),
+        _instruction(_AND32_K, 2, immediate=0xFFFF),
+        _instruction(_RSH32_K, 3, immediate=16),
+        _instruction(_LDX_MEM_W, 4, 1, 4),
+        _instruction(_LDX_MEM_W, 5, 1, 8),
     ]
     last: dict[str, object] = {"allow": False}
     for rule in (*reversed(rules), last):
@@ -74,17 +85,17 @@ def _rule(rule: dict[str, object]) -> list[bytes]:
     tests: list[bytes] = []
     # Each test jumps over the rest of this rule; how far is filled in below.
     if kind != "a":
-        tests.append(_instruction(0x55, 2, immediate=_TYPES[str(kind)]))
+        tests.append(_instruction(_JNE_K, 2, immediate=_TYPES[str(kind)]))
     if allowed != 7:
-        tests.append(_instruction(0xBC, 1, 3))
-        tests.append(_instruction(0x54, 1, immediate=allowed))
-        tests.append(_instruction(0x5D, 1, 3))
+        tests.append(_instruction(_MOV32_X, 1, 3))
+        tests.append(_instruction(_AND32_K, 1, immediate=allowed))
+        tests.append(_instruction(_JNE_X, 1, 3))
     for register, number in zip((4, 5), numbers, strict=True):
         if isinstance(number, int) and number >= 0:
-            tests.append(_instruction(0x55, register, immediate=number))
-    tests.extend((_instruction(0xB7, 0, immediate=int(allow)), _instruction(0x95)))
+            tests.append(_instruction(_JNE_K, register, immediate=number))
+    tests.extend((_instruction(_MOV64_K, 0, immediate=int(allow)), _instruction(_EXIT)))
     return [
-        test[:2] + struct.pack("<h", len(tests) - position - 1) + test[4:] if test[0] in (0x55, 0x5D) else test
+        test[:2] + struct.pack("<h", len(tests) - position - 1) + test[4:] if test[0] in (_JNE_K, _JNE_X) else test
         for position, test in enumerate(tests)
     ]
 

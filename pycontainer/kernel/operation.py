@@ -80,7 +80,8 @@ class Journal:
         except OSError as error:
             path = operation.path or str(error.filename or "")
             cause = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
-            raise StepFailed(operation.step, path, error.errno or 0, operation.hint, cause.lower()) from error
+            cause = cause[:1].lower() + cause[1:]
+            raise StepFailed(operation.step, path, error.errno or 0, hint=operation.hint, cause=cause) from error
 
     def _explain(self, operation: Operation, out: int) -> None:
         lines = [] if self.group else LEGEND.splitlines()
@@ -110,6 +111,13 @@ def quoted(text: str) -> str:
     """`text` as strace(1) prints a string; letters that are not ASCII stay readable."""
     named = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
     return '"' + "".join(named.get(c, c if c >= " " and c != "\x7f" else f"\\{ord(c):o}") for c in text) + '"'
+
+
+def word(text: str) -> str:
+    """`text` as one word of a shell's; not by shlex, whose import is one more after the root has changed."""
+    if text and all(c.isalnum() or c in "@%+=:,./-_" for c in text):
+        return text
+    return "$'" + quoted(text)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
 
 
 def _fold(line: str, separators: tuple[str, ...], quote: str, end: str, indent: int) -> list[str]:

@@ -61,6 +61,11 @@ def restore_defaults() -> None:
     _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
 
 
+def restore_child_signal() -> None:
+    """SIGCHLD with its default effect: a caller that ignores it hands that on, and then no child can be waited for."""
+    _signal.signal(SIGCHLD, _signal.SIG_DFL)
+
+
 def report_to(descriptor: int, numbers: list[int]) -> None:
     """From now on each of these signals is only a byte, its number, written to the non-blocking `descriptor`."""
     _signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)

@@ -17,7 +17,7 @@ from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NE
 from pycontainer.kernel.operation import Journal
 from pycontainer.runtime import sync
 from pycontainer.runtime.mounts import PROPAGATION, Options
-from pycontainer.runtime.operations import filesystem, identity
+from pycontainer.runtime.operations import devices, filesystem, identity
 from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Spec
 
 DEFAULT_DEVICES = [
@@ -150,19 +150,18 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     for position, entry in enumerate(spec.mounts):
         _mount(entry, inherited.trees.get(position), root, journal)
     in_user_namespace = CLONE_NEWUSER in namespaces
-    devices = {device.path: device for device in DEFAULT_DEVICES + spec.devices}
-    for device in devices.values():
+    for device in {device.path: device for device in DEFAULT_DEVICES + spec.devices}.values():
         if in_user_namespace:
-            perform(filesystem.BindDevice(root, old_root, device))
+            perform(devices.BindDevice(root, old_root, device))
         else:
-            perform(filesystem.MakeDevice(root, device))
-    perform(filesystem.LinkDevices(root))
+            perform(devices.MakeDevice(root, device))
+    perform(devices.LinkDevices(root))
 
     stdio = inherited.stdio
     if spec.process.terminal and inherited.console is not None:
         # because the terminal's devpts is mounted only now, and /dev/console must exist before the root is read-only
         rows, columns = spec.process.console_size
-        master, slave = perform(filesystem.OpenTerminal(root, spec.process.uid, rows, columns))
+        master, slave = perform(devices.OpenTerminal(root, spec.process.uid, rows, columns))
         send_descriptor(inherited.console, master)
         os.close(master)
         stdio = (slave, slave, slave)
@@ -245,6 +244,9 @@ def _become_program(
         if is_closed(connection):
             os._exit(1)
 
+    # because a program may be granted too little for what was done above: few descriptors, little memory
+    for number, soft, hard in program.rlimits:
+        perform(identity.SetRlimit(number, soft, hard))
     path = _find_program(program.args[0], program.env)
     # because root without a user namespace could write to it through /proc/self/exe afterwards (CVE-2019-5736)
     _refuse_interpreter(path, host)

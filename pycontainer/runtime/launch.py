@@ -11,7 +11,7 @@ import fcntl
 import os
 
 from pycontainer.errors import Conflict, HostError
-from pycontainer.kernel import cgroup, descriptors, device_filter, signals
+from pycontainer.kernel import cgroup, descriptors, device_filter, rlimit, signals
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Interruptible, Undo
@@ -352,5 +352,6 @@ def _configure_child(spec: Spec, pid: int, journal: Journal) -> None:
         reason = "how soon the kernel picks these processes when the host runs out of memory"
         path, value = f"/proc/{pid}/oom_score_adj", str(spec.process.oom_score_adj)
         journal.perform(parent.WriteFile("privileges", "set oom_score_adj", path, value, reason))
-    for number, soft, hard in spec.process.rlimits:
-        journal.perform(parent.SetRlimit(pid, number, soft, hard))
+    for number, _, hard in spec.process.rlimits:
+        if rlimit.is_raise(number, hard):
+            journal.perform(parent.RaiseHardLimit(pid, number, hard))

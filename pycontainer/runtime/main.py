@@ -5,11 +5,19 @@ Parsed by hand, because argparse alone costs as much as starting the container.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
 from pycontainer import __version__
 from pycontainer.errors import HostError, NotFound, PycontainerError, UsageError
+from pycontainer.kernel import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
+    from pycontainer.runtime.launch import Container
 
 USAGE = """\
 usage: pycontainer-runtime [--root DIR] COMMAND …
@@ -85,6 +93,10 @@ def _parse(arguments: list[str], command: str) -> tuple[dict[str, str], list[str
 
 def main() -> None:
     """Run one command and exit: 0, 1 on an error (as runc), or for `run` the program's own status."""
+    # A start lives too briefly to have garbage worth looking for; what stays longer enables it again (relay.py).
+    gc.disable()
+    os.umask(0o022)
+    signals.restore_child_signal()
     try:
         status = _main(sys.argv[1:])
     except PycontainerError as error:
@@ -129,6 +141,11 @@ def _one_id(operands: list[str], most: int = 1) -> str:
 
 
 def _create(root: str, options: dict[str, str], operands: list[str]) -> int:
+    _create_container(root, options, operands)
+    return 0
+
+
+def _create_container(root: str, options: dict[str, str], operands: list[str]) -> Container:
     container_id = _one_id(operands)
     console = None
     if path := options.get("console-socket"):
@@ -140,11 +157,16 @@ def _create(root: str, options: dict[str, str], operands: list[str]) -> int:
         except OSError as error:
             cause = (error.strerror or str(error)).lower()
             raise UsageError("connect to --console-socket", path, cause) from None
-    _make(root, options, container_id, console)
-    return 0
+    return _make(root, options, container_id, console)
 
 
-def _make(root: str, options: dict[str, str], container_id: str, console: object, tethered: bool = False):  # type: ignore[no-untyped-def]
+def _make(
+    root: str,
+    options: dict[str, str],
+    container_id: str,
+    console: _socket.socket | None,
+    tethered: bool = False,
+) -> Container:
     if os.geteuid() != 0:
         raise HostError("this must be run as root", hint="put sudo before the command")
     from pycontainer.kernel.operation import Journal
@@ -156,7 +178,7 @@ def _make(root: str, options: dict[str, str], container_id: str, console: object
         container_id,
         root,
         journal,
-        console=console,  # type: ignore[arg-type]
+        console=console,
         tethered=tethered,
     )
     if path := options.get("pid-file"):
@@ -178,12 +200,18 @@ def _start(root: str, options: dict[str, str], operands: list[str]) -> int:
 
 
 def _run(root: str, options: dict[str, str], operands: list[str]) -> int:
+    from pycontainer.runtime import launch
+
     container_id = _one_id(operands)
     if "detach" in options:
-        _create(root, options, operands)
-        return _start(root, {}, operands)
+        made = _create_container(root, options, operands)
+        try:
+            launch.start(made.state)
+        except BaseException:
+            launch.delete(made.state, force=True)
+            raise
+        return 0
     from pycontainer.kernel import descriptors
-    from pycontainer.runtime import launch
     from pycontainer.runtime.relay import Relay
 
     ours, theirs = descriptors.pair()
@@ -221,8 +249,6 @@ def _kill(root: str, options: dict[str, str], operands: list[str]) -> int:
 
 
 def _signal(text: str) -> int:
-    from pycontainer.kernel import signals
-
     number = signals.parse(text)
     if number is None:
         raise UsageError("kill container", text, "no such signal", "give a number or a name such as TERM")
@@ -245,7 +271,13 @@ def _delete(root: str, options: dict[str, str], operands: list[str]) -> int:
 def _list(root: str, options: dict[str, str], operands: list[str]) -> int:
     from pycontainer.runtime import state
 
-    containers = [state.load(root, container_id) for container_id in state.list_ids(root)]
+    containers = []
+    for container_id in state.list_ids(root):
+        try:
+            containers.append(state.load(root, container_id))
+        except NotFound:
+            # It was deleted a moment ago.
+            continue
     if "quiet" in options:
         print("".join(f"{container.container_id}\n" for container in containers), end="")
     elif options.get("format") == "json":

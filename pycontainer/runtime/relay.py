@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import gc
 import os
 import select
 
@@ -87,6 +88,7 @@ class Relay:
 
     def run(self) -> int:
         """The container's exit status: the program's own, or 128 + n when signal n ended it."""
+        gc.enable()
         while self.status is None:
             self._turn(None)
         # Its processes are gone, so that what they wrote is in the pipes by now; who else has them open is not awaited.

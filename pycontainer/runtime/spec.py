@@ -12,6 +12,7 @@ from pycontainer import json_text
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.namespace import TYPES, IdMap
+from pycontainer.kernel.rlimit import NUMBERS as NUMBERS_OF_LIMITS
 
 Json = dict[str, object]
 
@@ -150,12 +151,9 @@ def _capabilities(sets: Fields, name: str) -> list[str]:
 
 
 def _rlimit(name: str) -> int:
-    import resource
-
-    number = getattr(resource, name, None) if name.startswith("RLIMIT_") else None
-    if not isinstance(number, int):
+    if name not in NUMBERS_OF_LIMITS:
         raise UsageError("read config.json", "process.rlimits", f"unknown resource {name!r}")
-    return number
+    return NUMBERS_OF_LIMITS[name]
 
 
 def _rlimit_value(entry: Fields, name: str) -> int:

@@ -57,7 +57,7 @@ def unpack(message: bytes, expected: bytes) -> None:
         if len(fields) == 6:
             kind, step, path, errno, cause, hint = fields
             if kind == "StepFailed":
-                raise errors.StepFailed(step, path, int(errno), hint, cause)
+                raise errors.StepFailed(step, path, int(errno), hint=hint, cause=cause)
             raise _KINDS.get(kind, errors.HostError)(step, path, cause, hint)
     if not message and expected:
         raise errors.HostError("set up the container", "", "its first process ended without a word")

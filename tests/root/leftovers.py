@@ -47,7 +47,7 @@ class Leftovers:
             yield from (
                 f"directory {self.root}/{directory}/{name}" for name in _list(f"{self.root}/{directory}") - keep
             )
-        for directory in ("containers", "runtime"):
+        for directory in ("containers", "engine"):
             yield from (f"file {self.state}/{directory}/{name}" for name in _list(f"{self.state}/{directory}"))
         yield from (f"link {name}" for name in _list(f"/sys/class/net/{self.bridge}/brif"))
         yield from (f"link {name}" for name in _list("/sys/class/net") & {f"pyc{name[:12]}" for name in ids})

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import new_environment, remove_environment
+from conftest import copy_store, new_environment, remove_environment
 from leftovers import Leftovers, network_namespaces
 
 DRIVER = pathlib.Path(__file__).parent / "fault_driver.py"
@@ -65,11 +65,10 @@ class Installation:
         self.driver.stdout.close()
 
 
-@pytest.fixture(scope="module")
-def installation(busybox_root: pathlib.Path) -> Iterator[Installation]:
+@contextlib.contextmanager
+def started(environment: dict[str, str], store: pathlib.Path) -> Iterator[Installation]:
     """An installation with busybox, whose bridge is there already."""
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
+    copy_store(store, environment)
     made = Installation(environment)
     try:
         first = made("run", "--rm", "busybox", "true")
@@ -77,6 +76,15 @@ def installation(busybox_root: pathlib.Path) -> Iterator[Installation]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture(scope="module")
+def installation(busybox_root: pathlib.Path) -> Iterator[Installation]:
+    environment = new_environment()
+    try:
+        with started(environment, busybox_root) as made:
+            yield made
+    finally:
         remove_environment(environment)
 
 
@@ -388,14 +396,8 @@ def small(busybox_root: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Instal
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-b", "4096", "-m", "0", image], check=True)
     subprocess.run(["mount", "-o", "loop", image, root], check=True)
     try:
-        subprocess.run(["cp", "-a", f"{busybox_root}/.", root], check=True)
-        made = Installation(environment)
-        try:
-            first = made("run", "--rm", "busybox", "true")
-            assert first["status"] == 0, first["stderr"]
+        with started(environment, busybox_root) as made:
             yield made
-        finally:
-            made.close()
     finally:
         subprocess.run(["umount", root], check=True)
         remove_environment(environment)

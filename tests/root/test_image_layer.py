@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 import zstandard
+from conftest import DISK, new_directory
 
 from pycontainer.errors import ImageError, PycontainerError, StepFailed
 from pycontainer.image import layer as layer_module
@@ -28,7 +29,6 @@ from pycontainer.image.importer import import_tarball
 from pycontainer.image.load import load
 from pycontainer.image.store import SCHEMA, Store
 
-DISK = os.environ.get("PYCONTAINER_TEST_DISK", "/var/tmp")
 ALPINE = Path(__file__).parents[2].parent / "shared/images/alpine-minirootfs-3.20.3-x86_64.tar.gz"
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")  # cap_net_bind_service+ep
 
@@ -99,8 +99,8 @@ def snapshot(store: Store) -> dict[str, Any]:
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    root = tempfile.mkdtemp(prefix="pycontainer-image-", dir=DISK)
-    store = open_store(root)
+    root = new_directory()
+    store = open_store(str(root))
     store.make_directories()
     yield store
     store.connection.close()

@@ -5,24 +5,15 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 import tiny_elf
-from conftest import Pycontainer, new_environment, remove_environment
+from conftest import Pycontainer
 from tiny_elf import needs_x86_64
 
 from pycontainer.engine.bundle import MASKED_PATHS, READONLY_PATHS
 from pycontainer.engine.config import DEFAULT_CAPABILITIES
 from pycontainer.kernel import capability
-
-
-@pytest.fixture(scope="module")
-def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
-    yield Pycontainer(environment)
-    remove_environment(environment)
 
 
 def run(box: Pycontainer, script: str, *options: str) -> subprocess.CompletedProcess:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 from pycontainer.errors import Conflict, HostError, PycontainerError, StepFailed
 from pycontainer.kernel.namespace import CLONE_NEWNET, setns, unshare
@@ -117,10 +118,7 @@ def links() -> set[str]:
 
 def wait_until_gone(prefix: str = "pyc0") -> None:
     """The kernel removes a dead namespace's links a little later."""
-    deadline = time.monotonic() + 30
-    while any(name.startswith(prefix) for name in links()):
-        assert time.monotonic() < deadline, links()
-        time.sleep(0.01)
+    wait_until(lambda: not any(name.startswith(prefix) for name in links()))
 
 
 def start(connection: sqlite3.Connection, network: Network, container_id: str, journal: Journal | None = None) -> int:

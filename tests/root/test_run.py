@@ -9,25 +9,15 @@ import re
 import signal
 import sqlite3
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 import tiny_elf
-from conftest import Pycontainer, new_environment, remove_environment
+from conftest import COMMAND, Pycontainer
 from tiny_elf import needs_x86_64
 
 SECONDS = 60  # a generous limit for what takes a fraction of one
 # Says ready once the first process is sleep(1): the shell before it catches SIGINT.
 SLEEP = "(until grep -q ^sleep /proc/1/cmdline; do :; done; echo ready) & exec sleep 1000"
-
-
-@pytest.fixture(scope="module")
-def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
-    """A store with busybox for all tests here; they use no bridge, which would outlive the first of them."""
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
-    yield Pycontainer(environment)
-    remove_environment(environment)
 
 
 def run(box: Pycontainer, *arguments: str, **keywords) -> subprocess.CompletedProcess:
@@ -171,24 +161,9 @@ class TestStreams:
 
     def test_a_closed_stdin_stdout_or_stderr(self, box: Pycontainer) -> None:
         for redirection in ("<&-", ">&-", "2>&-"):
-            command = f'exec "$@" {redirection}'
-            box_command = [*box.popen("--version", stdout=subprocess.DEVNULL).args[:-1]]
+            container = ["run", "--rm", "--network", "none", "busybox", "sh", "-c", "exit 5"]
             result = subprocess.run(
-                [
-                    "sh",
-                    "-c",
-                    command,
-                    "sh",
-                    *box_command,
-                    "run",
-                    "--rm",
-                    "--network",
-                    "none",
-                    "busybox",
-                    "sh",
-                    "-c",
-                    "exit 5",
-                ],
+                ["sh", "-c", f'exec "$@" {redirection}', "sh", *COMMAND, *container],
                 env={**os.environ, **box.environment},
                 timeout=SECONDS,
                 capture_output=True,

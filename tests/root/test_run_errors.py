@@ -7,20 +7,11 @@ import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
 
 import pytest
-from conftest import COMMAND, Pycontainer, is_unified, new_environment, remove_environment
+from conftest import COMMAND, Pycontainer, is_unified
 
 from pycontainer.kernel import namespace
-
-
-@pytest.fixture(scope="module")
-def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
-    yield Pycontainer(environment)
-    remove_environment(environment)
 
 
 def check(result: subprocess.CompletedProcess, status: int, *texts: str) -> None:
@@ -216,22 +207,12 @@ class TestMissingFeatures:
         if shutil.which("capsh") is None and shutil.which("setpriv") is None:
             pytest.skip("needs setpriv")
         result = subprocess.run(
-            [
-                "setpriv",
-                "--bounding-set",
-                "-net_admin",
-                "--inh-caps",
-                "-net_admin",
-                *COMMAND,
-                "run",
-                "--rm",
-                "busybox",
-                "true",
-            ],
+            ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", *COMMAND,
+             "run", "--rm", "busybox", "true"],
             env={**os.environ, **box.environment},
             capture_output=True,
             text=True,
-        )
+        )  # fmt: skip
         check(result, 125)
 
 

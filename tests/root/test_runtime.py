@@ -11,12 +11,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from conftest import new_directory, wait_until
 
 from pycontainer.kernel import cgroup
 
@@ -31,7 +30,7 @@ def rootfs() -> Iterator[pathlib.Path]:
     program = pathlib.Path("/bin/busybox")
     if not program.exists():
         pytest.skip("busybox is not installed")
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="pycontainer-runtime-", dir="/var/tmp"))
+    directory = new_directory()
     directory.chmod(0o755)
     for name in ("bin", "etc", "proc", "sys", "dev", "tmp"):
         (directory / name).mkdir()
@@ -61,7 +60,7 @@ class Runtime:
             ],
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("mount", "pid", "uts", "ipc", "network", "cgroup")],
-                "cgroupsPath": f"/pycontainer-{directory.name}/c",
+                "cgroupsPath": f"/{directory.name}/c",
             },
         }
 
@@ -101,16 +100,13 @@ class Runtime:
         return found
 
     def wait_for(self, status: str, container_id: str = "c") -> dict[str, Any]:
-        deadline = time.monotonic() + SECONDS
-        while (state := self.state(container_id))["status"] != status:
-            assert time.monotonic() < deadline, state
-            time.sleep(0.02)
-        return state
+        wait_until(lambda: self.state(container_id)["status"] == status, message=f"{container_id} was not {status}")
+        return self.state(container_id)
 
 
 @pytest.fixture
 def runtime(rootfs: pathlib.Path) -> Iterator[Runtime]:
-    directory = pathlib.Path(tempfile.mkdtemp(prefix="pycrt-"))
+    directory = new_directory()
     made = Runtime(directory, rootfs)
     yield made
     left = os.listdir(made.root) if made.root.exists() else []
@@ -119,7 +115,7 @@ def runtime(rootfs: pathlib.Path) -> Iterator[Runtime]:
     shutil.rmtree(directory)
     assert left == [], "every test deletes its containers"
     hierarchy = cgroup.find_hierarchy()
-    assert hierarchy is None or not os.path.exists(f"{hierarchy.mountpoint}/pycontainer-{directory.name}")
+    assert hierarchy is None or not os.path.exists(f"{hierarchy.mountpoint}/{directory.name}")
 
 
 class TestLife:
@@ -178,14 +174,16 @@ class TestLife:
             runtime.write("sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done")
             runtime.create()
             runtime("start", "c")
-            # The trap is set some time after execve, and until then the kernel drops the signal.
-            deadline = time.monotonic() + SECONDS
-            while runtime.state()["status"] == "running":
-                assert time.monotonic() < deadline
+
+            def has_ended(signal_name: str = signal_name) -> bool:
+                # Once more each time, because until the trap is set, after execve, the kernel drops the signal.
                 try:
                     runtime("kill", "c", signal_name)
                 except AssertionError:
                     assert runtime.state()["status"] == "stopped"
+                return runtime.state()["status"] == "stopped"
+
+            wait_until(has_ended)
             runtime("delete", "c")
 
     def test_kill_all_reaches_every_process(self, runtime: Runtime) -> None:

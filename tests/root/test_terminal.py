@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pathlib
 import pty
 import re
 import select
@@ -16,17 +15,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import COMMAND, Pycontainer, new_environment, remove_environment
+from conftest import COMMAND, Pycontainer
 
 SECONDS = 30
-
-
-@pytest.fixture(scope="module")
-def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
-    yield Pycontainer(environment)
-    remove_environment(environment)
 
 
 class Terminal:

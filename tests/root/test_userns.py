@@ -8,18 +8,8 @@ import pathlib
 import re
 import stat
 import subprocess
-from collections.abc import Iterator
 
-import pytest
-from conftest import Pycontainer, new_environment, remove_environment
-
-
-@pytest.fixture(scope="module")
-def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
-    yield Pycontainer(environment)
-    remove_environment(environment)
+from conftest import Pycontainer
 
 
 def tree_hash(top: pathlib.Path) -> str:

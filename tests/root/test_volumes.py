@@ -5,18 +5,9 @@ from __future__ import annotations
 import os
 import pathlib
 import subprocess
-from collections.abc import Iterator
 
 import pytest
-from conftest import Pycontainer, mounts, new_environment, remove_environment
-
-
-@pytest.fixture(scope="module")
-def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
-    environment = new_environment()
-    subprocess.run(["cp", "-a", f"{busybox_root}/.", environment["PYCONTAINER_ROOT"]], check=True)
-    yield Pycontainer(environment)
-    remove_environment(environment)
+from conftest import Pycontainer, mounts
 
 
 @pytest.fixture

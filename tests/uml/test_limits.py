@@ -10,16 +10,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from conftest import wait_until
 
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 TAKE_100_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
-
-
-def wait_until(condition, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @contextlib.contextmanager

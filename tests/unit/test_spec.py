@@ -54,7 +54,9 @@ def test_minimal() -> None:
     assert (process.terminal, process.no_new_privileges, process.umask, process.oom_score_adj) == (
         False, False, None, None,
     )  # fmt: skip
-    assert process.capabilities is None, "not said is not the same as none"
+    assert process.capabilities == {
+        "bounding": [], "effective": [], "permitted": [], "inheritable": [], "ambient": [],
+    }  # fmt: skip
     assert (found.root_readonly, found.hostname, found.mounts, found.devices) == (False, "", [], [])
 
 
@@ -242,6 +244,7 @@ def test_null_is_what_is_not_there() -> None:
     assert found.root == "/bundle/rootfs"
     assert (found.mounts, found.devices, found.resources, found.sysctl) == ([], [], {}, {})
     assert (found.process.uid, found.process.oom_score_adj, found.hostname) == (0, None, "")
+    assert list(found.process.capabilities.values()) == [[]] * 5
 
 
 _JSON = st.recursive(

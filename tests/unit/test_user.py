@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pathlib
+import stat
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -60,23 +62,23 @@ def resolve(image: pathlib.Path, text: str) -> tuple[int, int, list[int], str]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("", (0, 0, [50, 10], "/root")),
-        ("root", (0, 0, [50, 10], "/root")),
-        ("0", (0, 0, [50, 10], "/root")),
-        ("alice", (1000, 1000, [50, 29], "/home/alice")),
-        ("1000", (1000, 1000, [50, 29], "/home/alice")),
-        ("alice:staff", (1000, 50, [], "/home/alice")),
-        ("alice:29", (1000, 29, [], "/home/alice")),
-        ("alice:777", (1000, 777, [], "/home/alice")),
-        ("alice:", (1000, 1000, [50, 29], "/home/alice")),
-        (":staff", (0, 50, [], "/root")),
-        ("4242", (4242, 0, [], "/")),
-        ("4242:4343", (4242, 4343, [], "/")),
-        ("4242:staff", (4242, 50, [], "/")),
-        ("1234", (5, 6, [], "/five")),
-        ("homeless", (7, 8, [], "/")),
-        ("nohome", (9, 9, [], "/")),
-        ("4294967294", (4294967294, 0, [], "/")),
+        ("", (0, 0, [0, 50, 10], "/root")),
+        ("root", (0, 0, [0, 50, 10], "/root")),
+        ("0", (0, 0, [0, 50, 10], "/root")),
+        ("alice", (1000, 1000, [1000, 50, 29], "/home/alice")),
+        ("1000", (1000, 1000, [1000, 50, 29], "/home/alice")),
+        ("alice:staff", (1000, 50, [50], "/home/alice")),
+        ("alice:29", (1000, 29, [29], "/home/alice")),
+        ("alice:777", (1000, 777, [777], "/home/alice")),
+        ("alice:", (1000, 1000, [1000, 50, 29], "/home/alice")),
+        (":staff", (0, 50, [50], "/root")),
+        ("4242", (4242, 0, [0], "/")),
+        ("4242:4343", (4242, 4343, [4343], "/")),
+        ("4242:staff", (4242, 50, [50], "/")),
+        ("1234", (5, 6, [6], "/five")),
+        ("homeless", (7, 8, [8], "/")),
+        ("nohome", (9, 9, [9], "/")),
+        ("4294967294", (4294967294, 0, [0], "/")),
     ],
 )
 def test_users(image: pathlib.Path, text: str, expected: tuple[int, int, list[int], str]) -> None:
@@ -128,7 +130,7 @@ def test_a_hostile_file_only_costs_its_names(image: pathlib.Path, replace: Calla
     for name in ("passwd", "group"):
         (image / "etc" / name).unlink()
         replace(image / "etc" / name)
-    assert resolve(image, "1000:50") == (1000, 50, [], "/")
+    assert resolve(image, "1000:50") == (1000, 50, [50], "/")
     with pytest.raises(UsageError):
         resolve(image, "alice")
 
@@ -148,7 +150,7 @@ def test_a_link_never_leads_out_of_the_image(image: pathlib.Path, tmp_path_facto
     inside.parent.mkdir(parents=True)
     inside.write_text("insider:x:77:77::/in:\n")
     passwd.symlink_to(outside)
-    assert resolve(image, "insider") == (77, 77, [], "/in")
+    assert resolve(image, "insider") == (77, 77, [77], "/in")
 
 
 def test_a_directory_that_is_a_link_never_leads_out(
@@ -166,7 +168,7 @@ def test_a_huge_file_is_read_only_so_far(image: pathlib.Path) -> None:
     with (image / "etc/passwd").open("wb") as file:
         file.write(b"early:x:21:22::/early:\n")
         file.truncate(64 << 30)  # sparse: costs nothing unless somebody reads it all
-    assert resolve(image, "early") == (21, 22, [], "/early")
+    assert resolve(image, "early") == (21, 22, [22], "/early")
 
 
 def test_reading_stops_at_the_limit(image: pathlib.Path) -> None:
@@ -217,11 +219,54 @@ class TestPathsInARoot:
             except OSError:
                 pass
 
-    def test_a_dangling_link_is_not_written_through(self, root: int, tmp_path: pathlib.Path) -> None:
+    @pytest.mark.parametrize(
+        ("path", "target", "made"),
+        [
+            ("/link", "/outside/new", "outside/new"),
+            ("/link", "../outside/new", "outside/new"),
+            ("/etc/link", "../run/new", "run/new"),
+            ("/etc/link", "new", "etc/new"),
+            ("/etc/link", "../../../../outside/new", "outside/new"),
+            ("/moved/link", "../new", "new"),
+        ],
+    )
+    def test_a_dangling_link_is_followed_inside(
+        self, root: int, tmp_path: pathlib.Path, path: str, target: str, made: str
+    ) -> None:
+        """Images have /etc/resolv.conf as such a link; `TestPathsInARoot.root` looks that nothing is made outside."""
+        inside = tmp_path / "root"
+        (inside / "etc").mkdir()
+        (inside / "moved").symlink_to("/etc")
+        (inside / "etc/link").symlink_to(target)
+        (inside / "link").symlink_to(target)
+        os.close(root_path.make_file(root, path))
+        assert (inside / made).read_bytes() == b""
+        assert stat.S_ISREG((inside / made).lstat().st_mode)
+
+    def test_a_dangling_link_is_made_into_no_directory(self, root: int, tmp_path: pathlib.Path) -> None:
         (tmp_path / "root/link").symlink_to(tmp_path / "outside/new")
-        for make in (root_path.make_directories, root_path.make_file):
-            with pytest.raises(OSError):
-                make(root, "/link")
+        with pytest.raises(OSError):
+            root_path.make_directories(root, "/link")
+
+    def test_links_are_not_followed_where_they_may_not(self, root: int, tmp_path: pathlib.Path) -> None:
+        inside = tmp_path / "root"
+        (inside / "dangling").symlink_to("/new")
+        (inside / "moved").symlink_to("/place")
+        (inside / "place").mkdir()
+        for path in ("/dangling", "/moved/new"):
+            for make in (root_path.make_directories, root_path.make_file):
+                with pytest.raises(OSError) as caught:
+                    make(root, path, symlinks=False)
+                assert caught.value.errno == errno.ELOOP, (path, make)
+        assert sorted(os.listdir(inside)) == ["dangling", "moved", "place"]
+        assert os.listdir(inside / "place") == []
+
+    def test_a_loop_of_links_ends(self, root: int, tmp_path: pathlib.Path) -> None:
+        (tmp_path / "root/a").symlink_to("/b")
+        (tmp_path / "root/b").symlink_to("/a")
+        with pytest.raises(OSError) as caught:
+            root_path.make_file(root, "/a")
+        assert caught.value.errno == errno.ELOOP
 
     def test_a_file_in_the_way_is_an_error(self, root: int, tmp_path: pathlib.Path) -> None:
         (tmp_path / "root/file").touch()

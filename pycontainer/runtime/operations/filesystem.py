@@ -1,4 +1,4 @@
-"""The child's file systems: root, mounts, devices, masks. The order in which they happen is init.py's."""
+"""The child's file systems: root, mounts, masks. The order in which they happen is init.py's."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import errno
 import os
 import stat
 
-from pycontainer.kernel import mount, terminal
-from pycontainer.kernel.operation import Operation, quoted
+from pycontainer.kernel import mount
+from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.kernel.root_path import make_directories, open_in_root
 from pycontainer.runtime.mounts import Options
+from pycontainer.runtime.operations.devices import open_device
 from pycontainer.runtime.operations.target import (
-    describe_missing,
     describe_move,
     describe_open,
     describe_propagation,
@@ -69,7 +69,7 @@ class AttachRoot(Operation):
         return f'move_mount({self.tree}<root file system>, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)'
 
     def shell(self) -> str:
-        return f"mount --rbind {self.path} …"
+        return f"mount --rbind {word(self.path)} …"
 
     def execute(self) -> None:
         # Over /, because that directory exists on every host and is reachable for every id.
@@ -95,7 +95,7 @@ class PivotRoot(Operation):
         )
 
     def shell(self) -> str:
-        return f"cd {self.path} && pivot_root . . && umount -l ."
+        return f"cd {word(self.path)} && pivot_root . . && umount -l ."
 
     def execute(self) -> None:
         os.fchdir(self.root)
@@ -135,7 +135,7 @@ class MountFileSystem(Operation):
         flags = mount.mount_flags(self.options.flags)
         names = [name.removeprefix("MS_").replace("RDONLY", "ro").lower() for name in flags.split("|") if name != "0"]
         options = ",".join(names + ([self.options.data] if self.options.data else []))
-        return f"mount -t {self.fstype}{f' -o {options}' if options else ''} {self.source} {self.path}"
+        return f"mount -t {self.fstype}{f' -o {options}' if options else ''} {word(self.source)} {word(self.path)}"
 
     def execute(self) -> None:
         directory = open_target(self.root, self.path, directory=True)
@@ -177,7 +177,9 @@ class AttachTree(Operation):
 
     def shell(self) -> str:
         source = self.what.removeprefix("volume ")
-        return f"mount --{'r' if self.options.recursive else ''}bind {source if '/' in source else '…'} .{self.path}"
+        return (
+            f"mount --{'r' if self.options.recursive else ''}bind {source if '/' in source else '…'} .{word(self.path)}"
+        )
 
     def execute(self) -> None:
         is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
@@ -189,185 +191,6 @@ class AttachTree(Operation):
         finally:
             os.close(target)
             os.close(self.tree)
-
-
-class BindDevice(Operation):
-    """One of the host's device nodes, because mknod(2) is not allowed in a user namespace."""
-
-    group = "mounts"
-    step = "bind device"
-
-    def __init__(self, root: int, old_root: int, device: Device) -> None:
-        self.root = root
-        self.old_root = old_root
-        self.device = device
-        self.path = device.path
-        self.reason = "the host's node, since a user namespace makes no device nodes"
-
-    def describe(self) -> str:
-        return (
-            f'open_tree({self.old_root}<old root>, "{self.path[1:]}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
-            f"{describe_target(self.root, self.path, directory=False)}\n"
-            f"{describe_move('TREE', self.path)}"
-        )
-
-    def shell(self) -> str:
-        return f"touch .{self.path}; mount --bind {self.path} .{self.path}"
-
-    def execute(self) -> None:
-        tree = open_device(self.old_root, self.device)
-        try:
-            target = open_target(self.root, self.path, directory=False)
-            try:
-                mount.move_mount(tree, target, "")
-            finally:
-                os.close(target)
-        finally:
-            os.close(tree)
-
-
-def open_device(old_root: int, device: Device) -> int:
-    """A detached mount of the host's device node. Raises OSError; ENODEV where the host has another node there."""
-    tree = mount.open_tree(old_root, device.path[1:], mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC)
-    status = os.fstat(tree)
-    if device.type != "p" and status.st_rdev != os.makedev(device.major, device.minor):
-        os.close(tree)
-        raise OSError(19, "the host has another device there", device.path)
-    return tree
-
-
-class MakeDevice(Operation):
-    """A device node of the container's own."""
-
-    group = "mounts"
-    step = "make device"
-    reason = "a node that programs expect"
-
-    def __init__(self, root: int, device: Device) -> None:
-        self.root = root
-        self.device = device
-        self.path = device.path
-
-    def _mode(self) -> int:
-        kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.device.type]
-        return kind | self.device.mode & 0o7777
-
-    def describe(self) -> str:
-        kind = {stat.S_IFCHR: "S_IFCHR", stat.S_IFBLK: "S_IFBLK", stat.S_IFIFO: "S_IFIFO"}[stat.S_IFMT(self._mode())]
-        major, minor = (f"{number:#x}" if number else "0" for number in (self.device.major, self.device.minor))
-        number = f", makedev({major}, {minor})" if self.device.type != "p" else ""
-        parent, name = os.path.split(self.path)
-        made = f'mknodat(FD<{parent}>, "{name}", {kind}|0{self.device.mode & 0o7777:o}{number})'
-        if look(self.root, self.path) is not None:
-            self.reason = "there already"
-            return f"{made} = -1"
-        return (
-            f"{''.join(describe_missing(self.root, parent))}{made}\n"
-            f'fchownat(FD<{parent}>, "{name}", {self.device.uid}, {self.device.gid}, AT_SYMLINK_NOFOLLOW)'
-        )
-
-    def shell(self) -> str:
-        numbers = "" if self.device.type == "p" else f" {self.device.major} {self.device.minor}"
-        return f"mknod -m {self.device.mode & 0o7777:o} {self.path} {self.device.type}{numbers}"
-
-    def execute(self) -> None:
-        parent = make_directories(self.root, os.path.dirname(self.path))
-        name = os.path.basename(self.path)
-        try:
-            # umask is 0 in the child, so that the mode is the one asked for
-            os.mknod(name, self._mode(), os.makedev(self.device.major, self.device.minor), dir_fd=parent)
-            os.chown(name, self.device.uid, self.device.gid, dir_fd=parent, follow_symlinks=False)
-        except FileExistsError:
-            pass
-        finally:
-            os.close(parent)
-
-
-class LinkDevices(Operation):
-    """The symbolic links of /dev."""
-
-    group = "mounts"
-    step = "link devices"
-    path = "/dev"
-    reason = "names that every shell script relies on"
-
-    LINKS = (
-        ("/proc/self/fd", "fd"),
-        ("/proc/self/fd/0", "stdin"),
-        ("/proc/self/fd/1", "stdout"),
-        ("/proc/self/fd/2", "stderr"),
-        ("pts/ptmx", "ptmx"),
-        ("/proc/kcore", "core"),
-    )
-
-    def __init__(self, root: int) -> None:
-        self.root = root
-
-    def describe(self) -> str:
-        return "\n".join(
-            f'symlinkat("{target}", FD</dev>, "{name}"){"" if look(self.root, f"/dev/{name}") is None else " = -1"}'
-            for target, name in self.LINKS
-        )
-
-    def shell(self) -> str:
-        links = [f"ln -s {target} {name}" for target, name in self.LINKS]
-        return f"cd /dev; {'; '.join(links[:3])}\n{'; '.join(links[3:])}"
-
-    def execute(self) -> None:
-        directory = make_directories(self.root, "/dev")
-        try:
-            for target, name in self.LINKS:
-                try:
-                    os.symlink(target, name, dir_fd=directory)
-                except FileExistsError:
-                    pass
-        finally:
-            os.close(directory)
-
-
-class OpenTerminal(Operation):
-    """A pseudoterminal of the container's devpts, also seen as /dev/console; returns (master, slave)."""
-
-    group = "mounts"
-    step = "open terminal"
-    path = "/dev/pts/ptmx"
-    reason = "the terminal belongs to the container's own devpts, so that tty(1) and job control work"
-
-    def __init__(self, root: int, uid: int, rows: int, columns: int) -> None:
-        self.root = root
-        self.uid = uid
-        self.rows = rows
-        self.columns = columns
-
-    def describe(self) -> str:
-        size = ""
-        if self.rows and self.columns:
-            size = f"ioctl(MASTER, TIOCSWINSZ, {{ws_row={self.rows}, ws_col={self.columns}}})\n"
-        return (
-            f"{describe_open(self.path, 'O_RDWR|O_NOCTTY')} = MASTER\n"
-            "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC) = SLAVE\n"
-            f"fchown(SLAVE, {self.uid}, -1)\n{size}"
-            'open_tree(SLAVE, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)\n'
-            f"{describe_target(self.root, '/dev/console', directory=False)}\n"
-            f"{describe_move('TREE', '/dev/console')}"
-        )
-
-    def shell(self) -> str:
-        return "touch /dev/console; mount --bind /dev/pts/0 /dev/console"
-
-    def execute(self) -> tuple[int, int]:
-        master = open_existing(self.root, self.path, os.O_RDWR | os.O_NOCTTY)
-        slave = terminal.open_slave(master)
-        os.fchown(slave, self.uid, -1)
-        if self.rows and self.columns:
-            terminal.set_window_size(master, self.rows, self.columns)
-        flags = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | mount.AT_EMPTY_PATH
-        tree = mount.open_tree(slave, "", flags)
-        console = open_target(self.root, "/dev/console", directory=False)
-        mount.move_mount(tree, console, "")
-        os.close(tree)
-        os.close(console)
-        return master, slave
 
 
 class MaskPath(Operation):
@@ -402,8 +225,8 @@ class MaskPath(Operation):
         if kind is None:
             return ""
         if stat.S_ISDIR(kind):
-            return f"mount -t tmpfs -o ro,size=0k,mode=0 tmpfs {self.path}"
-        return f"mount --bind /dev/null {self.path}"
+            return f"mount -t tmpfs -o ro,size=0k,mode=0 tmpfs {word(self.path)}"
+        return f"mount --bind /dev/null {word(self.path)}"
 
     def execute(self) -> None:
         try:
@@ -451,7 +274,7 @@ class MakeReadOnly(Operation):
     def shell(self) -> str:
         if look(self.root, self.path) is None:
             return ""
-        return f"mount --rbind {self.path} {self.path}; mount -o remount,bind,ro {self.path}"
+        return f"mount --rbind {word(self.path)} {word(self.path)}; mount -o remount,bind,ro {word(self.path)}"
 
     def execute(self) -> None:
         try:
@@ -483,7 +306,7 @@ class MakeDirectory(Operation):
         return describe_target(self.root, self.path, directory=True)
 
     def shell(self) -> str:
-        return f"mkdir -p {self.path}"
+        return f"mkdir -p {word(self.path)}"
 
     def execute(self) -> None:
         os.close(make_directories(self.root, self.path))

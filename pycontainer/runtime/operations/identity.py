@@ -7,8 +7,8 @@ import fcntl
 import os
 
 from pycontainer.errors import HostError
-from pycontainer.kernel import capability, namespace, netlink, process, terminal
-from pycontainer.kernel.operation import Operation, quoted
+from pycontainer.kernel import capability, namespace, netlink, process, rlimit, terminal
+from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.runtime.operations.target import describe_open, open_existing
 
 
@@ -63,7 +63,7 @@ class SetName(Operation):
         return f"{self.call}({quoted(self.path)}, {len(os.fsencode(self.path))})"
 
     def shell(self) -> str:
-        return f"{self.call.removeprefix('set')} {self.path}"
+        return f"{self.call.removeprefix('set')} {word(self.path)}"
 
     def execute(self) -> None:
         (process.sethostname if self.call == "sethostname" else process.setdomainname)(self.path)
@@ -111,7 +111,7 @@ class SetSysctl(Operation):
         return f"{describe_open(self.path, 'O_WRONLY')}\nwrite(FD<{self.path}>, {quoted(self.value)})"
 
     def shell(self) -> str:
-        return f"sysctl -w {_word(f'{self.name}={self.value}')}"
+        return f"sysctl -w {word(f'{word(self.name)}={self.value}')}"
 
     def execute(self) -> None:
         descriptor = open_existing(self.root, self.path, os.O_WRONLY)
@@ -316,13 +316,37 @@ class ChangeDirectory(Operation):
         return f"chdir({quoted(self.path)})"
 
     def shell(self) -> str:
-        return f"cd {_word(self.path)}"
+        return f"cd {word(self.path)}"
 
     def execute(self) -> None:
         os.chdir(self.path)
         # because a magic link could lead out through a descriptor that is still open here (CVE-2024-21626)
         if not os.getcwd().startswith("/"):
             raise HostError("change to the working directory", self.path, "it lies outside the root file system")
+
+
+class SetRlimit(Operation):
+    """A resource limit, set as the last thing before the program: the set-up must not be held by it."""
+
+    group = "privileges"
+    step = "set rlimit"
+    reason = "a limit for each process, on top of the cgroup's for all of them"
+    hint = "raising a hard limit needs CAP_SYS_RESOURCE"
+
+    def __init__(self, number: int, soft: int, hard: int) -> None:
+        self.number = number
+        self.soft = soft
+        self.hard = hard
+        self.path = rlimit.name(number)
+
+    def describe(self) -> str:
+        return f"prlimit64(0, {self.path}, {{rlim_cur={self.soft}, rlim_max={self.hard}}}, NULL)"
+
+    def shell(self) -> str:
+        return f"prlimit --{self.path.removeprefix('RLIMIT_').lower()}={self.soft}:{self.hard} …"
+
+    def execute(self) -> None:
+        rlimit.set_own(self.number, self.soft, self.hard)
 
 
 class Execute(Operation):
@@ -351,7 +375,7 @@ class Execute(Operation):
         return "\n".join(lines)
 
     def shell(self) -> str:
-        return f"exec {' '.join(_word(arg) for arg in self.args)}"
+        return f"exec {' '.join(word(arg) for arg in self.args)}"
 
     def execute(self) -> None:
         for number, descriptor in enumerate(self.stdio):
@@ -361,13 +385,6 @@ class Execute(Operation):
                 os.dup2(descriptor, number, inheritable=True)
         process.close_range_cloexec(3)
         os.execve(self.path, self.args, self.env)
-
-
-def _word(text: str) -> str:
-    """`text` as one word of a shell's; not by shlex, because nothing may be imported after pivot_root."""
-    if text and all(c.isalnum() or c in "@%+=:,./-_" for c in text):
-        return text
-    return "$'" + quoted(text)[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
 
 
 def _groups(names: list[str]) -> list[str]:

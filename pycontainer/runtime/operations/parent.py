@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.kernel import cgroup, mount, namespace, process
+from pycontainer.kernel import cgroup, mount, namespace, process, rlimit
 from pycontainer.kernel.namespace import IdMap
-from pycontainer.kernel.operation import Operation, quoted
+from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.runtime.mounts import Options
 from pycontainer.runtime.operations.target import describe_propagation
 
@@ -39,7 +39,7 @@ class MakeCgroup(Operation):
         return "\n".join(lines)
 
     def shell(self) -> str:
-        return f"mkdir -p {self.path}"
+        return f"mkdir -p {word(self.path)}"
 
     def execute(self) -> list[str]:
         return cgroup.make(self.hierarchy, self.name)
@@ -60,7 +60,7 @@ class WriteFile(Operation):
         return f"write(FD<{self.path}>, {quoted(self.value)})"
 
     def shell(self) -> str:
-        return f"echo '{self.value}' > {self.path}"
+        return f"echo '{self.value}' > {word(self.path)}"
 
     def execute(self) -> None:
         cgroup.write(self.path, self.value)
@@ -116,7 +116,7 @@ class CloneTree(Operation):
             options.append("X-mount.idmap=" + " ".join(f"b:{e.inside}:{e.outside}:{e.size}" for e in self.uids))
         if self.options.set & mount.MOUNT_ATTR_RDONLY:
             options.append("ro")
-        return f"mount -o {','.join(options)} {self.path} …"
+        return f"mount -o {','.join(options)} {word(self.path)} …"
 
     def _attributes(self) -> list[tuple[int, int, int]]:
         found = []
@@ -166,7 +166,7 @@ class JoinNamespace(Operation):
         return f"setns(FD<{self.path}>, {process.clone_flags(self.kind)})"
 
     def shell(self) -> str:
-        return f"nsenter --{process.clone_flags(self.kind).removeprefix('CLONE_NEW').lower()}={self.path} …"
+        return f"nsenter --{process.clone_flags(self.kind).removeprefix('CLONE_NEW').lower()}={word(self.path)} …"
 
     def execute(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -242,34 +242,25 @@ class WriteIdMaps(Operation):
         namespace.write_id_maps(self.pid, self.uids, self.gids)
 
 
-class SetRlimit(Operation):
-    """A resource limit of the child, set from outside because raising one needs the host's CAP_SYS_RESOURCE."""
+class RaiseHardLimit(Operation):
+    """A hard limit of the child's raised from outside, which needs the host's CAP_SYS_RESOURCE."""
 
     group = "privileges"
-    step = "set rlimit"
-    reason = "a limit for each process, on top of the cgroup's for all of them"
+    step = "raise hard limit"
+    reason = "the child sets its limits itself, but may not raise them"
+    hint = "raising a hard limit needs CAP_SYS_RESOURCE"
 
-    def __init__(self, pid: int, number: int, soft: int, hard: int) -> None:
-        import resource
-
+    def __init__(self, pid: int, number: int, hard: int) -> None:
         self.pid = pid
         self.number = number
-        self.soft = soft
         self.hard = hard
-        names = [name for name in dir(resource) if name.startswith("RLIMIT_")]
-        self.path = next((name for name in names if getattr(resource, name) == number), str(number))
-        self.hint = "raising a hard limit needs CAP_SYS_RESOURCE" if os.geteuid() == 0 else ""
+        self.path = rlimit.name(number)
 
     def describe(self) -> str:
-        return f"prlimit64({self.pid}, {self.path}, {{rlim_cur={self.soft}, rlim_max={self.hard}}}, …)"
+        return f"prlimit64({self.pid}, {self.path}, {{rlim_cur=…, rlim_max={self.hard}}}, NULL)"
 
     def shell(self) -> str:
-        return f"prlimit --pid {self.pid} --{self.path.removeprefix('RLIMIT_').lower()}={self.soft}:{self.hard}"
+        return f"prlimit --pid {self.pid} --{self.path.removeprefix('RLIMIT_').lower()}=:{self.hard}"
 
     def execute(self) -> None:
-        import resource
-
-        try:
-            resource.prlimit(self.pid, self.number, (self.soft, self.hard))
-        except ValueError as error:  # "current limit exceeds maximum limit"
-            raise OSError(22, str(error)) from None
+        rlimit.raise_hard(self.pid, self.number, self.hard)

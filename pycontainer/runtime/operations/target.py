@@ -10,6 +10,7 @@ import errno
 import os
 
 from pycontainer.kernel import mount
+from pycontainer.kernel.operation import quoted
 from pycontainer.kernel.root_path import make_directories, make_file, open_in_root
 
 # Where no symbolic link is followed: what is mounted there is relied upon by name afterwards, here and by programs.
@@ -51,7 +52,7 @@ def describe_open(path: str, flags: str) -> str:
     """The openat2(2) of `open_target` or `open_existing` as strace(1) prints it."""
     symlinks = "RESOLVE_NO_SYMLINKS|" if _is_fixed(path) else ""
     resolve = f"RESOLVE_NO_MAGICLINKS|{symlinks}RESOLVE_IN_ROOT"
-    return f'openat2(ROOT, "{path}", {{flags={flags}|O_CLOEXEC, resolve={resolve}}})'
+    return f"openat2(ROOT, {quoted(path)}, {{flags={flags}|O_CLOEXEC, resolve={resolve}}})"
 
 
 def look(root: int, path: str) -> int | None:
