@@ -46,6 +46,8 @@ RUN = [
     Option("--ulimit", "list", "NAME=SOFT[:HARD]", "Resource limit of each process."),
     Option("--network --net", "text", "NAME", "bridge (default), none or host."),
     Option("--dns", "list", "ADDRESS", "Name server to use."),
+    Option("--dns-search", "list", "DOMAIN", "Domain in which short names are looked up."),
+    Option("--dns-opt --dns-option", "list", "OPTION", "Option of the resolver, see resolv.conf(5)."),
     Option("--add-host", "list", "NAME:ADDRESS", "Add a line to /etc/hosts."),
     Option("--cap-add", "list", "CAPABILITY", "Grant a capability; ALL for every one."),
     Option("--cap-drop", "list", "CAPABILITY", "Take a capability away; ALL for every one."),

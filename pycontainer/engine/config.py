@@ -69,6 +69,8 @@ class ContainerConfig:
         self.no_new_privileges = _security(values.get("security_opt") or [])
         self.network = _network(values.get("network"))
         self.dns = list(values.get("dns") or [])
+        self.dns_search = list(values.get("dns_search") or [])
+        self.dns_options = list(values.get("dns_option") or [])
         self.add_host = list(values.get("add_host") or [])
         self.init = bool(values.get("init"))
         self.stop_signal = _signal(values.get("stop_signal"))

@@ -209,11 +209,12 @@ class _Run:
 
     def _resolv_conf(self) -> str:
         host = _read(files.RESOLV_CONF)
-        if self.config.network == "host" and not self.config.dns:
+        flags = (tuple(self.config.dns), tuple(self.config.dns_search), tuple(self.config.dns_options))
+        if self.config.network == "host" and not any(flags):
             return host
         if files.needs_resolved(host):
             host = _read(files.RESOLVED_CONF) or host
-        text = files.resolv_conf(host, tuple(self.config.dns))
+        text = files.resolv_conf(host, *flags)
         if self.config.network == "bridge" and not files.nameservers(text):
             self.notify("no name server of the host's can be reached from the container; use --dns")
         return text

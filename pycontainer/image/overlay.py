@@ -148,8 +148,7 @@ class MountOverlay(Operation):
         lines = [] if mapped else [f"cd {os.path.dirname(self.lowers[0])}"]
         lines += [] if mapped else [f"layer{number}={name}" for number, name in enumerate(names)]
         lower = ":".join(names if mapped else (f"$layer{number}" for number in range(len(names))))
-        upper, work = ("../upper", "../work") if mapped else (self.upper, self.work)
-        options = f"-o nodev,lowerdir={lower} -o upperdir={upper} -o workdir={work}"
+        options = f"-o nodev,lowerdir={lower} -o upperdir={word(self.upper)} -o workdir={word(self.work)}"
         lines.append(f"mount -t overlay {options} overlay {word(self.path)}")
         return "\n".join(lines)
 

@@ -36,10 +36,11 @@ def build(
     result = bundle.build(
         config,
         image or {},
+        root="/state/rootfs",
         cgroup=f"/pycontainer/{ID}",
         user=user,
         hostname="box",
-        maps=config.id_maps(base),
+        maps=[IdMap(0, base, 65536)] if base else [],
         files=FILES,
     )
     check_rules(result)
@@ -130,9 +131,16 @@ PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         ({}, {"env": ["A=1", "A=2"]}, [PATH, "HOSTNAME=box", "A=2", "HOME=/root"]),
         ({"Env": None}, {"env": ["TERM=dumb"], "tty": True}, [PATH, "HOSTNAME=box", "TERM=dumb", "HOME=/root"]),
         ({"Env": ["novalue"]}, {}, [PATH, "HOSTNAME=box", "HOME=/root"]),
+        ({"Env": ["=x", "", "A=i"]}, {}, [PATH, "HOSTNAME=box", "A=i", "HOME=/root"]),
+        ({"Env": ["A=i", "UNSET=i"]}, {"env": ["UNSET"]}, [PATH, "HOSTNAME=box", "A=i", "HOME=/root"]),
+        ({}, {"env": ["UNSET"]}, [PATH, "HOSTNAME=box", "HOME=/root"]),
+        ({}, {"env": ["UNSET", "UNSET=e"]}, [PATH, "HOSTNAME=box", "UNSET=e", "HOME=/root"]),
     ],
 )
-def test_environment(image: dict[str, Any], values: dict[str, Any], expected: list[str]) -> None:
+def test_environment(
+    image: dict[str, Any], values: dict[str, Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UNSET", raising=False)
     assert build(image, **values)["process"]["env"] == expected
 
 
@@ -153,7 +161,7 @@ def test_the_default_container() -> None:
     for kind in ("bounding", "effective", "permitted"):
         assert set(process["capabilities"][kind]) == set(DEFAULT_CAPABILITIES)
     assert process["capabilities"]["inheritable"] == process["capabilities"]["ambient"] == []
-    assert value["root"] == {"path": "rootfs", "readonly": False}
+    assert value["root"] == {"path": "/state/rootfs", "readonly": False}
     assert value["hostname"] == "box"
     assert {entry["type"] for entry in linux["namespaces"]} == {
         "pid", "ipc", "uts", "mount", "cgroup", "network", "user",
@@ -213,6 +221,8 @@ def test_a_user_other_than_root_has_capabilities_only_to_gain() -> None:
         ({"WorkingDir": ""}, {}, "/"),
         ({"WorkingDir": "/srv"}, {}, "/srv"),
         ({"WorkingDir": "/srv"}, {"workdir": "/w"}, "/w"),
+        ({"WorkingDir": "srv/www"}, {}, "/srv/www"),
+        ({"WorkingDir": "//srv"}, {}, "/srv"),
     ],
 )
 def test_working_directory(image: dict[str, Any], values: dict[str, Any], cwd: str) -> None:
@@ -259,7 +269,7 @@ def test_privileged(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_network_host(userns: str) -> None:
     value = build(network="host", userns=userns)
     assert {"type": "network"} not in value["linux"]["namespaces"]
-    assert "sysctl" not in value["linux"], "they would be the host's"
+    assert value["linux"]["sysctl"] == {}, "they would be the host's"
     sys_ = mount(value, "/sys")
     if userns == "host":
         assert sys_["type"] == "sysfs"
@@ -317,7 +327,7 @@ def test_flags_that_are_copied() -> None:
         {"type": "RLIMIT_CORE", "soft": -1, "hard": -1},
     ]
     assert process["noNewPrivileges"] is True
-    assert value["annotations"] == {"org.opencontainers.image.stopSignal": "3"}
+    assert value["annotations"] == {"org.opencontainers.image.stopSignal": "SIGQUIT"}
     assert mount(value, "/run")["options"] == ["nosuid", "nodev", "noexec", "size=1m"]
     assert process["capabilities"]["bounding"] == ["CAP_CHOWN"]
 

@@ -42,9 +42,19 @@ def test_a_container_is_found_as_it_was_recorded(connection: sqlite3.Connection)
         assert (found.id, found.name, found.image, found.image_id) == (ID, "web", "busybox", "sha256:1")
         assert (found.command, found.labels) == (["sh", "-c", "\u00e9"], {"a": "\u00e9", "b": ""})
         assert (found.status, found.exit_status, found.error) == ("created", None, "")
-        assert (found.id_base, found.auto_remove) == (made.id_base, True)
+        assert found.id_base == made.id_base
+        assert [str(extent) for extent in found.id_maps] == [f"0 {made.id_base} 65536"]
         assert found.created > 0
         assert (found.started, found.finished) == (None, None)
+    # Whoever repairs after its owner asks the table.
+    assert connection.execute("SELECT auto_remove FROM containers").fetchall() == [(1,)]
+
+
+def test_the_hosts_ids_have_no_range_and_no_map(connection: sqlite3.Connection) -> None:
+    insert(connection, ID, name="web", userns="host")
+    found = containers.find(connection, "web")
+    assert (found.id_base, found.id_maps) == (0, [])
+    assert connection.execute("SELECT id_base, auto_remove FROM containers").fetchall() == [(None, 0)]
 
 
 def test_a_name_comes_before_an_id(connection: sqlite3.Connection) -> None:

@@ -171,7 +171,7 @@ def test_refused_veth_says_what_can_be_done(number: int, explanation: str, hint:
 def test_refusal_passes_on_what_the_kernel_says() -> None:
     with pytest.raises(StepFailed) as caught:
         Journal().perform(create(answering(refusal(errno.EINVAL, "Device can not be enslaved"))))
-    assert caught.value.cause == "invalid argument (device can not be enslaved)"
+    assert caught.value.cause == "invalid argument (Device can not be enslaved)"
 
 
 def test_what_is_missing_is_an_answer_where_one_asks_for_it() -> None:

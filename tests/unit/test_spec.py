@@ -225,6 +225,20 @@ def test_what_is_wrong_is_refused_by_name(config: object, field: str | None) -> 
     assert caught.value.path == field
 
 
+@pytest.mark.parametrize(
+    ("said", "limit"),
+    [(0, 0), ((1 << 63) - 1, (1 << 63) - 1), ((1 << 64) - 1, -1), (-1, -1), (1 << 63, None), (1 << 64, None), (-2, None)],
+)
+def test_a_limits_infinity_is_all_ones(said: int, limit: int | None) -> None:
+    config = changed("process.rlimits", [{"type": "RLIMIT_CORE", "soft": said, "hard": said}])
+    if limit is not None:
+        assert parse(config).process.rlimits == [(resource.RLIMIT_CORE, limit, limit)]
+        return
+    with pytest.raises(UsageError) as caught:
+        parse(config)
+    assert caught.value.path == "process.rlimits[0].soft"
+
+
 def test_hostname_without_its_namespace() -> None:
     config = changed("linux.namespaces", [{"type": "mount"}])
     for name in ("hostname", "domainname"):

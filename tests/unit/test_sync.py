@@ -37,7 +37,7 @@ def test_an_error_crosses_unchanged(
 
 @given(_PARTS, _PARTS, st.sampled_from([errno.EPERM, errno.ENOENT, errno.EINVAL]), _PARTS)
 def test_a_failed_step_crosses_with_its_number(step: str, path: str, number: int, hint: str) -> None:
-    error = cross(errors.StepFailed(step, path, number, hint))
+    error = cross(errors.StepFailed(step, path, number, hint=hint))
     assert isinstance(error, errors.StepFailed)
     assert (error.step, error.path, error.errno, error.hint) == (step, path, number, hint)
 
