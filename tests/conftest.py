@@ -128,7 +128,8 @@ _environments = itertools.count()
 
 def new_environment() -> dict[str, str]:
     """Variables with new directories and a bridge, whose names are this session's and used once."""
-    number = next(_environments)
+    # All of one length, so that no name is the beginning of another.
+    number = f"{next(_environments):04}"
     state = f"/run/{SESSION}{number}"
     os.mkdir(state, 0o700)
     return {
@@ -193,9 +194,11 @@ def busybox_archive(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def busybox_root(busybox_archive: pathlib.Path) -> Iterator[pathlib.Path]:
     """A PYCONTAINER_ROOT with busybox in it, which tests copy; nothing runs from it."""
     environment = new_environment()
-    Pycontainer(environment)("load", "-i", busybox_archive, check=True)
-    yield pathlib.Path(environment["PYCONTAINER_ROOT"])
-    remove_environment(environment)
+    try:
+        Pycontainer(environment)("load", "-i", busybox_archive, check=True)
+        yield pathlib.Path(environment["PYCONTAINER_ROOT"])
+    finally:
+        remove_environment(environment)
 
 
 @pytest.fixture

@@ -65,7 +65,8 @@ for _option in RUN:
         _option.name = "network"
 
 
-_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True)
+_BOOLEANS |= dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False)
 
 
 def parse(options: list[Option], arguments: list[str]) -> tuple[dict[str, Any], list[str]] | None:

@@ -165,6 +165,9 @@ def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, st
             key = line.partition("=")[0]
             if not key or key != key.strip() or any(character.isspace() for character in key):
                 raise UsageError("read --env-file", f"{path}:{number}", f"not a variable name: {key!r}")
+            if "=" not in line and key not in os.environ:
+                # Only -e KEY takes a variable of the image's away.
+                continue
             if "\0" in line:
                 raise UsageError("read --env-file", f"{path}:{number}", "a NUL byte, which no variable can hold")
             lines.append(line)

@@ -36,7 +36,8 @@ def open_database(root: str) -> sqlite3.Connection:
             _make_tables(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
     except (OSError, _sqlite3.Error) as error:
-        hint = "is the disk full?" if "full" in str(error) or "unable" in str(error) else ""
+        words = ("full", "unable", "disk i/o")
+        hint = "is the disk full?" if any(word in str(error).lower() for word in words) else ""
         raise HostError("open the database", path, str(error).lower(), hint) from error
     return connection
 

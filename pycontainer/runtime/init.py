@@ -260,7 +260,7 @@ def _enter(operation: identity.ChangeDirectory, journal: Journal) -> bool:
     try:
         journal.perform(operation)
     except StepFailed as error:
-        if error.errno not in (errno.EACCES, errno.EPERM):
+        if error.errno != errno.EACCES:
             raise
         return False
     return True

@@ -217,10 +217,14 @@ class Relay:
                 pid = next(int(line[4:]) for line in file if line.startswith("Pid:"))
             with open(f"/proc/{pid}/status") as file:
                 masks = [int(line[8:], 16) for line in file if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
+        except (OSError, StopIteration, ValueError):
+            return True
+        try:
             with open(f"/proc/{pid}/syscall") as file:
                 system_call = file.read().split()[0]
-        except (OSError, StopIteration, ValueError, IndexError):
-            return True
+        except (OSError, IndexError):
+            # A kernel without this file (CONFIG_HAVE_ARCH_TRACEHOOK), or the process has ended.
+            system_call = ""
         # Blocked for a signalfd(2), or awaited in sigtimedwait(2), as init programs do, is handled as well.
         if system_call == str(syscalls.number("rt_sigtimedwait")):
             return True

@@ -5,14 +5,13 @@ Where an escape would write, it would write into a directory of the test's own.
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import pathlib
+import re
+import resource
+import select
 import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -124,9 +123,12 @@ def check_refused(result: subprocess.CompletedProcess[Any], status: int = 125, *
 
 def check_clean(text: str) -> None:
     """Nothing that a terminal obeys, and no fault of ours."""
-    assert all(character.isprintable() or character in "\n\t" for character in text), repr(text)
+    odd = [character for character in text if not (character.isprintable() or character in "\n\t")]
+    assert not odd, f"{odd} in {text!r}"
     assert "Traceback" not in text
     assert "fault of pycontainer's" not in text, text
+    # Python's own words for what nobody foresaw.
+    assert not re.search(r"\b[A-Z]\w+Error\b|codec can't", text), text
 
 
 class TestRoot:
@@ -335,7 +337,9 @@ def elf_with_interpreter(interpreter: bytes, offset: int = 64) -> bytes:
 
     def program_header(kind: int, place: int, size: int) -> bytes:
         fields = (place, 0x400000 + place, 0x400000 + place, size, size, 1 if kind == 3 else 4096)
-        return kind.to_bytes(4, "little") + (5).to_bytes(4, "little") + b"".join(n.to_bytes(8, "little") for n in fields)
+        return (
+            kind.to_bytes(4, "little") + (5).to_bytes(4, "little") + b"".join(n.to_bytes(8, "little") for n in fields)
+        )
 
     name = interpreter + b"\0"
     code = offset + 2 * 56
@@ -431,7 +435,7 @@ class TestFilesOfTheEngine:
         layer = LayerTar().directory("etc")
         for name in ("resolv.conf", "hosts", "hostname"):
             layer.symlink(f"etc/{name}", f"{target}.{name}")
-        script = "cat /etc/hostname; grep -c inside /etc/hosts; cat /etc/resolv.conf; readlink /etc/hostname"
+        script = "cat /etc/hostname; grep -c localhost /etc/hosts; cat /etc/resolv.conf; readlink /etc/hostname"
         result = box.sh(script, *userns, "-h", "inside", "--dns", "192.0.2.1", box.image(layer))
         assert result.returncode == 0, result.stderr
         lines = result.stdout.splitlines()
@@ -456,7 +460,7 @@ class TestFilesOfTheEngine:
         for f in hosts hostname resolv.conf; do
             echo x 2>/dev/null >> /etc/$f && echo wrote $f
             chmod 600 /etc/$f 2>/dev/null && echo changed $f
-            grep -q "/etc/$f ro" /proc/mounts || echo $f is writable
+            grep " /etc/$f " /proc/mounts | grep -q " ro," || echo $f is writable
         done
         cat /etc/hostname
         """
@@ -609,10 +613,9 @@ class TestText:
         failing = box.image(Cmd=[f"/{CONTROL}"])
         assert box("run", "--network", "none", "--name", "failed", failing).returncode == 127
         try:
-            for options in ([], ["--no-trunc"]):
-                result = box("ps", "-a", *options, check=True)
-                check_clean(result.stdout + result.stderr)
-                assert len(result.stdout.splitlines()) == 3, result.stdout
+            result = box("ps", "-a", check=True)
+            check_clean(result.stdout + result.stderr)
+            assert len(result.stdout.splitlines()) == 3, result.stdout
         finally:
             box("rm", "shown", "failed", check=True)
 
@@ -624,11 +627,19 @@ class TestText:
 
     def test_a_lone_surrogate(self, box: Box) -> None:
         """JSON can say it, UTF-8 cannot."""
-        for config in ({"Cmd": ["/\ud800"]}, {"Cmd": ["\ud800"]}, {"Cmd": ["true"], "WorkingDir": "/bin/busybox/\ud800"}):
+        for config in (
+            {"Cmd": ["/\ud800"]},
+            {"Cmd": ["\ud800"]},
+            {"Cmd": ["true"], "WorkingDir": "/bin/busybox/\ud800"},
+        ):
             result = box(*NONE, box.image(**config))
             assert result.returncode in (125, 127), result.stderr
             check_refused(result, result.returncode)
-        for config in ({"Cmd": ["echo", "\ud800"]}, {"Cmd": ["true"], "Env": ["A=\ud800"]}, {"Cmd": ["true"], "User": "\ud800"}):
+        for config in (
+            {"Cmd": ["echo", "\ud800"]},
+            {"Cmd": ["true"], "Env": ["A=\ud800"]},
+            {"Cmd": ["true"], "User": "\ud800"},
+        ):
             result = box(*NONE, box.image(**config), text=False)
             check_clean(result.stderr.decode())
             assert result.returncode in (0, 125)
@@ -701,13 +712,13 @@ class TestBundle:
             runtime.config["process"].pop("capabilities", None)
             if capabilities is not None:
                 runtime.config["process"]["capabilities"] = capabilities
-            runtime.write("sh", "-c", "while read line; do case $line in Cap*) echo $line;; esac; done < /proc/1/status")
+            runtime.write(
+                "sh", "-c", "while read line; do case $line in Cap*) echo $line;; esac; done < /proc/1/status"
+            )
             lines = runtime.run().splitlines()
             assert [line.split()[1] for line in lines] == ["0" * 16] * 5, lines
 
     def test_the_largest_limit_is_infinity(self, runtime: Runtime) -> None:  # noqa: F811
-        import resource
-
         if resource.getrlimit(resource.RLIMIT_FSIZE)[1] != resource.RLIM_INFINITY:
             pytest.skip("the limit was lowered here, and it takes CAP_SYS_RESOURCE to raise it")
         runtime.write(
@@ -741,8 +752,6 @@ def test_a_killed_command_line_takes_the_container_along(box: Box, user: str) ->
     try:
         process.kill()
         process.wait()
-        import select
-
         assert select.select([pidfd], [], [], SECONDS)[0], "the container outlived its command line"
     finally:
         process.stdout.close()

@@ -85,11 +85,16 @@ def open_store(root: str) -> Store:
 
 
 def snapshot(store: Store) -> dict[str, Any]:
-    """Everything in the store: the database's rows, and each path with its type and content."""
+    """Everything in the store: the database's rows, and each path with its type and content.
+
+    Not the database's journal, which a killed load may leave, and which counts for nothing once the rows could be read.
+    """
     found: dict[str, Any] = {"rows": list(store.connection.iterdump())}
     for directory, directories, files in os.walk(store.root):
         for name in directories + files:
             path = os.path.join(directory, name)
+            if path == f"{store.root}/database-journal":
+                continue
             status = os.lstat(path)
             regular = stat.S_ISREG(status.st_mode) and not path.startswith(f"{store.root}/database")
             content = Path(path).read_bytes() if regular else b""

@@ -23,7 +23,7 @@ from click.testing import CliRunner
 from test_image_layer import LayerTar, docker_archive, open_store, snapshot, store  # noqa: F401
 
 from pycontainer.cli import image as cli
-from pycontainer.errors import Conflict, ImageError, NotFound, PycontainerError
+from pycontainer.errors import ImageError, NotFound, PycontainerError, UsageError
 from pycontainer.image import importer, manifest, workspace
 from pycontainer.image.load import load
 from pycontainer.image.store import Store
@@ -433,18 +433,20 @@ def test_import(store: Store) -> None:  # noqa: F811
 def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:  # noqa: F811
     """Run one of the image commands, with the engine's modules replaced by the least that they need."""
     containers: list[str] = []
-    database = types.ModuleType("pycontainer.engine.database")
-    database.open_database = lambda root: open_store(root).connection  # type: ignore[attr-defined]
+    repair = types.ModuleType("pycontainer.engine.repair")
+    repair.open_engine = lambda settings, notify: open_store(settings.root).connection  # type: ignore[attr-defined]
     using = types.ModuleType("pycontainer.engine.containers")
     using.using_image = lambda connection, image_id: containers  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pycontainer.engine.database", database)
+    monkeypatch.setitem(sys.modules, "pycontainer.engine.repair", repair)
     monkeypatch.setitem(sys.modules, "pycontainer.engine.containers", using)
     commands = {command.name: command for command in cli.COMMANDS}
 
     def run(*arguments: str, input: bytes | None = None) -> Any:
         obj = types.SimpleNamespace(root=store.root)
-        result = CliRunner().invoke(commands[arguments[0]], list(arguments[1:]), obj=obj, input=input)
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
+        result = CliRunner().invoke(
+            commands[arguments[0]], list(arguments[1:]), obj=obj, input=input, standalone_mode=False
+        )
+        if result.exception is not None:
             raise result.exception
         return result
 
@@ -470,8 +472,10 @@ def test_commands(run: Callable[..., Any], tmp_path: Path) -> None:
     assert document["Id"].startswith(f"sha256:{short}") and len(document["RootFS"]["Layers"]) == 2
     assert run("rmi", "example.com/other").stdout == "Untagged: example.com/other:latest\n"
     run.containers.append("web")  # type: ignore[attr-defined]
-    with pytest.raises(Conflict, match="web"):
-        run("rmi", "app:1")
+    refused = run("rmi", "app:1")
+    assert (refused.return_value, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("pycontainer: ") and "web" in refused.stderr
+    assert run("images", "-q").stdout == f"{short}\n"
     run.containers.clear()  # type: ignore[attr-defined]
     assert run("image", "rm", "app:1").stdout.count("Deleted: sha256:") == 3
     assert len(run("images").stdout.splitlines()) == 1
@@ -480,9 +484,13 @@ def test_commands(run: Callable[..., Any], tmp_path: Path) -> None:
 def test_command_errors(run: Callable[..., Any], tmp_path: Path) -> None:
     with pytest.raises(PycontainerError, match="no such file"):
         run("load", "-i", str(tmp_path / "absent"))
-    assert run("load", "--max-layer-size", "12x", "-i", "x").exit_code == 2
-    with pytest.raises(NotFound):
-        run("rmi", "absent")
+    for size in ("12x", "0", "-1"):
+        with pytest.raises(UsageError, match="not a size"):
+            run("load", "--max-layer-size", size, "-i", "x")
+    refused = run("rmi", "absent", "gone")
+    assert (refused.return_value, refused.stdout) == (1, "")
+    assert refused.stderr.count("pycontainer: ") == 2
+    assert "absent" in refused.stderr and "gone" in refused.stderr
     archive = docker_archive([LayerTar().add("big", bytes(2 << 20)).data()])
     with pytest.raises(ImageError, match="more than 1048576 bytes"):
         run("load", "--max-layer-size", "1m", input=archive)

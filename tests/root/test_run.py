@@ -382,7 +382,9 @@ class TestDescriptors:
                 os.close(descriptor)
         # ls itself has the directory open while it reads it.
         assert sorted(found) == [b"0", b"1", b"2", b"3"]
-        assert output(box, "sleep 1000 & ls /proc/$!/fd; kill $!").split() == ["0", "1", "2"]
+        # Not before execve, because the shell's child has no standard input for a moment.
+        script = "sleep 1000 & until grep -q ^sleep /proc/$!/cmdline; do :; done; ls /proc/$!/fd; kill $!"
+        assert output(box, script).split() == ["0", "1", "2"]
 
 
 class TestNetworks:

@@ -115,7 +115,10 @@ def runtime(rootfs: pathlib.Path) -> Iterator[Runtime]:
     shutil.rmtree(directory)
     assert left == [], "every test deletes its containers"
     hierarchy = cgroup.find_hierarchy()
-    assert hierarchy is None or not os.path.exists(f"{hierarchy.mountpoint}/{directory.name}")
+    parent = f"{hierarchy.mountpoint}/{directory.name}" if hierarchy else ""
+    if os.path.exists(parent):
+        # The runtime makes a parent that is missing, and leaves it, as runc does. Nothing may be left in it.
+        os.rmdir(parent)
 
 
 class TestLife:
@@ -323,7 +326,7 @@ class TestErrors:
 
     @pytest.mark.parametrize("verb", ["state", "start", "kill", "delete"])
     def test_an_unknown_id(self, runtime: Runtime, verb: str) -> None:
-        assert "no such container" in runtime(verb, "nosuch", status=1)
+        assert "container does not exist" in runtime(verb, "nosuch", status=1)
 
     def test_delete_force_of_an_unknown_id_is_fine(self, runtime: Runtime) -> None:
         runtime("delete", "--force", "nosuch")
@@ -342,7 +345,7 @@ class TestErrors:
         assert "not running" in runtime("kill", "c", status=1)
         assert "stopped" in runtime("start", "c", status=1)
         runtime("delete", "c")
-        assert "no such container" in runtime("delete", "c", status=1)
+        assert "container does not exist" in runtime("delete", "c", status=1)
 
     @pytest.mark.parametrize(
         ("program", "status", "message"),

@@ -127,6 +127,8 @@ def test_the_window_has_the_callers_size_and_follows_it(open_terminal) -> None:
     terminal.ask("stty size", "31 97\r\n")
     terminal.resize(50, 132)
     terminal.ask("stty size", "50 132\r\n")
+    terminal.type("exit\n")
+    assert terminal.wait() == 0
 
 
 def test_the_program_is_told_of_a_new_size(open_terminal) -> None:

@@ -129,7 +129,6 @@ REFUSED = {
     "a letter with a word": ["-i=maybe", "b"],
     "a letter with an empty value": ["-i=", "b"],
     "the last of the letters with a word": ["-it=maybe", "b"],
-    "equals before a letter": ["-i=t", "b"],
     "nothing but equals": ["-=", "b"],
     "an unknown letter with equals": ["-Z=1", "b"],
     "no image after a form of docker's": ["--rm=true", "-m=64m"],

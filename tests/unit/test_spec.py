@@ -227,7 +227,15 @@ def test_what_is_wrong_is_refused_by_name(config: object, field: str | None) -> 
 
 @pytest.mark.parametrize(
     ("said", "limit"),
-    [(0, 0), ((1 << 63) - 1, (1 << 63) - 1), ((1 << 64) - 1, -1), (-1, -1), (1 << 63, None), (1 << 64, None), (-2, None)],
+    [
+        (0, 0),
+        ((1 << 63) - 1, (1 << 63) - 1),
+        ((1 << 64) - 1, -1),
+        (-1, -1),
+        (1 << 63, None),
+        (1 << 64, None),
+        (-2, None),
+    ],
 )
 def test_a_limits_infinity_is_all_ones(said: int, limit: int | None) -> None:
     config = changed("process.rlimits", [{"type": "RLIMIT_CORE", "soft": said, "hard": said}])
