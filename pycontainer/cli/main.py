@@ -24,11 +24,7 @@ def main() -> None:
     signals.restore_child_signal()
     _open_standard_descriptors()
     arguments = sys.argv[1:]
-    if arguments == ["--version"]:
-        print(f"pycontainer {__version__}")
-        status = 0
-    else:
-        status = guard(lambda: _dispatch(arguments))
+    status = guard(lambda: _dispatch(arguments))
     # Here, because the interpreter would print a traceback if it met the error at its end.
     status = guard(_flush) or status
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
@@ -59,6 +55,9 @@ def _flush() -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"pycontainer {__version__}")
+        return 0
     if arguments[:1] == ["run"]:
         from pycontainer.cli import options
 

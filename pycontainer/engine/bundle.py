@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pycontainer.engine.config import ContainerConfig
-from pycontainer.errors import HostError, UsageError
+from pycontainer.errors import HostError, ImageError, UsageError
 from pycontainer.kernel import signals
 
 TYPE_CHECKING = False
@@ -75,6 +75,7 @@ def build(
     files   path in the container -> path on the host, of hosts, hostname and resolv.conf
     """
     args = command_line(config, image)
+    _check_text(image)
     if config.init:
         if not os.path.exists(_INIT):
             raise HostError("run --init", _INIT, "not installed", "apt-get install tini")
@@ -107,6 +108,17 @@ def build(
             **_namespaces(config, maps),
         },
     }
+
+
+def _check_text(image: Json) -> None:
+    """Raise ImageError for what no program could be given: JSON can hold surrogates that stand for no character."""
+    for field in ("Entrypoint", "Cmd", "Env", "WorkingDir", "User"):
+        value = image.get(field) or []
+        for text in [value] if isinstance(value, str) else value:
+            try:
+                os.fsencode(text)
+            except UnicodeEncodeError:
+                raise ImageError("read image", f"config.{field}", "it holds what is not text") from None
 
 
 def _capabilities(config: ContainerConfig, user: User) -> dict[str, list[str]]:

@@ -100,6 +100,8 @@ class Store:
         """
         digits = _digits(name_or_id)
         problem = None
+        if not name_or_id.isascii():
+            raise UsageError("find image", name_or_id, "not an image's name or ID", "names are ASCII")
         if not digits or not (len(digits) == 64 or name_or_id.startswith("sha256:")):
             if image := self._by_familiar_name(name_or_id):
                 return image

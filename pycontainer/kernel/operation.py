@@ -103,14 +103,26 @@ class Journal:
     def _write(self, lines: list[str], out: int) -> None:
         # A terminal may be in raw mode by now, where a line feed does not return the carriage.
         end = "\r\n" if self._is_terminal else "\n"
-        # One write, because the container's child writes to the same descriptor.
-        os.write(out, (end.join(lines) + end).encode(errors="surrogateescape"))
+        try:
+            # One write, because the container's child writes to the same descriptor.
+            os.write(out, (end.join(lines) + end).encode(errors="backslashreplace"))
+        except OSError:
+            # Nobody can read it, or the disk is full: the container does not depend on being explained.
+            self.out = None
 
 
 def quoted(text: str) -> str:
     """`text` as strace(1) prints a string; letters that are not ASCII stay readable."""
+    return '"' + "".join(map(_quoted_character, text)) + '"'
+
+
+def _quoted_character(character: str) -> str:
     named = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    return '"' + "".join(named.get(c, c if c >= " " and c != "\x7f" else f"\\{ord(c):o}") for c in text) + '"'
+    if character in named:
+        return named[character]
+    if character.isprintable():
+        return character
+    return f"\\{ord(character):o}" if character.isascii() else repr(character)[1:-1]
 
 
 def word(text: str) -> str:
@@ -121,24 +133,27 @@ def word(text: str) -> str:
 
 
 def _fold(line: str, separators: tuple[str, ...], quote: str, end: str, indent: int) -> list[str]:
-    """`line` in pieces of at most WIDTH columns, cut behind a separator, the first one that can be had.
+    """`line` in pieces of at most WIDTH columns, cut behind a separator, as far as there is one.
 
     Not inside quotation marks, and not between an option -o and its value.
     """
     pieces = []
     while len(line) > WIDTH:
+        cut = 0
         for separator in separators:
             cuts = [
                 position + len(separator)
-                for position in range(indent + 1, WIDTH - len(end))
+                for position in range(indent + 1, len(line) - len(separator))
                 if line.startswith(separator, position)
                 and line.count(quote, 0, position) % 2 == 0
                 and not line.endswith(" -o", 0, position)
             ]
-            if cuts:
+            fitting = [position for position in cuts if position <= WIDTH - len(end)]
+            cut = max(fitting, default=0) or cut or min(cuts, default=0)
+            if fitting:
                 break
-        else:
+        if not cut:
             break
-        pieces.append(line[: cuts[-1]] + end if end else line[: cuts[-1]].rstrip())
-        line = " " * indent + line[cuts[-1] :]
+        pieces.append(line[:cut] + end if end else line[:cut].rstrip())
+        line = " " * indent + line[cut:]
     return [*pieces, line]

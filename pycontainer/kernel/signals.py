@@ -66,21 +66,25 @@ def restore_child_signal() -> None:
     _signal.signal(SIGCHLD, _signal.SIG_DFL)
 
 
-def report_to(descriptor: int, numbers: list[int]) -> None:
-    """From now on each of these signals is only a byte, its number, written to the non-blocking `descriptor`."""
+def report_to(descriptor: int, numbers: list[int]) -> dict[int, object]:
+    """From now on each of these signals is only a byte, its number, written to the non-blocking `descriptor`.
+
+    Returns what had been done with them, for `stop_reporting`.
+    """
     _signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
-    for number in numbers:
-        # What is ignored stays so: nohup(1) asks for it.
-        if _signal.getsignal(number) is not _signal.SIG_IGN:
-            _signal.signal(number, _ignore_in_python)
+    # What is ignored stays so: nohup(1) asks for it.
+    before = {number: _signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler is not _signal.SIG_IGN}
+    for number in before:
+        _signal.signal(number, _ignore_in_python)
+    return before
 
 
-def stop_reporting(numbers: list[int]) -> None:
-    """End what `report_to` began: the signals have their default effect again."""
+def stop_reporting(before: dict[int, object]) -> None:
+    """End what `report_to` began: the signals have the effect again that they had before."""
     _signal.set_wakeup_fd(-1)
-    for number in numbers:
-        if _signal.getsignal(number) is _ignore_in_python:
-            _signal.signal(number, _signal.SIG_DFL)
+    for number, handler in before.items():
+        _signal.signal(number, handler if handler is not None else _signal.SIG_DFL)
 
 
 def _ignore_in_python(number: int, frame: object) -> None:

@@ -315,6 +315,8 @@ def _explain_exec(path: str, error: StepFailed) -> Exception:
         interpreter = _interpreter(path)
         hint = f"the file exists, its interpreter {interpreter} does not" if interpreter else ""
         return CommandNotFound("exec", path, "no such file or directory", hint)
+    if error.errno == errno.ENAMETOOLONG:
+        return CommandNotFound("exec", f"{path[:200]}…", error.cause)
     hints = {
         errno.EACCES: "it is a directory" if os.path.isdir(path) else "no execute permission, or mounted noexec",
         errno.ENOEXEC: "a script needs a first line such as #!/bin/sh; a program must be built for this machine",
@@ -334,8 +336,9 @@ def _interpreter(path: str) -> str:
     try:
         head = os.pread(descriptor, 256, 0)
         if head.startswith(b"#!"):
-            words = head[2:].split(b"\n")[0].split()
-            return os.fsdecode(words[0]) if words else ""
+            # As the kernel reads it: spaces and tabs alone separate, and a NUL ends it.
+            line = head[2:].split(b"\n")[0].split(b"\0")[0].replace(b"\t", b" ").strip(b" ")
+            return os.fsdecode(line.split(b" ")[0])
         if head.startswith(b"\x7fELF\x02"):
             offset, size, count = _number(head, 32, 8), _number(head, 54, 2), _number(head, 56, 2)
             table = os.pread(descriptor, min(size * count, 1 << 16), offset)

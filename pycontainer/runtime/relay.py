@@ -38,6 +38,11 @@ class _Pipe:
         self.close_target = close_target
         self.buffer = b""
 
+    def discard(self) -> None:
+        """What is read from now on goes nowhere."""
+        self.target = -1
+        self.buffer = b""
+
     def finish(self) -> None:
         """No more can be copied: the target, where it is ours, learns of it by end of file."""
         if self.close_target and self.target >= 0:
@@ -60,7 +65,7 @@ class Relay:
         self._fatal = 0
         # Signals become bytes in a pipe, so that poll sees them together with everything else.
         self._wake, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        signals.report_to(self._wake_writer, _REPORTED)
+        self._handlers = signals.report_to(self._wake_writer, _REPORTED)
 
     def add_output(self, source: int, target: int) -> None:
         """Copy what the container writes (`source`, closed by the relay) to `target` of the caller's."""
@@ -104,7 +109,7 @@ class Relay:
         self._closed = True
         if self._raw:
             self._raw.restore()
-        signals.stop_reporting(_REPORTED)
+        signals.stop_reporting(self._handlers)
         for descriptor in self._owned:
             os.close(descriptor)
         for pipe in self._pipes:
@@ -155,6 +160,8 @@ class Relay:
             pipe.buffer = b""
         if not pipe.buffer:
             pipe.finish()
+        elif pipe.target < 0:
+            pipe.buffer = b""
         else:
             if pipe.target == self._master:
                 self._interrupt(pipe.buffer)
@@ -178,11 +185,13 @@ class Relay:
             return
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET):
-                os.write(
-                    2, f"pycontainer: write the container's output: {os.strerror(error.errno or 0).lower()}\n".encode()
-                )
-            # Nobody reads it. The container learns of it as any writer does, by SIGPIPE, when its pipe is closed.
-            if pipe.source in self._owned and pipe.source != self._master:
+                _complain(f"write the container's output: {os.strerror(error.errno or 0).lower()}")
+            if pipe.source == self._master:
+                # Read on, because a program would wait for ever to write to a terminal that nobody reads.
+                pipe.discard()
+                return
+            # The container learns of it as any writer does, by SIGPIPE, when its pipe is closed.
+            if pipe.source in self._owned:
                 self._owned.remove(pipe.source)
                 os.close(pipe.source)
             pipe.finish()
@@ -246,3 +255,10 @@ class Relay:
             self.status = 128 + (
                 self._fatal if self._fatal and result.si_status == signals.SIGKILL else result.si_status
             )
+
+
+def _complain(text: str) -> None:
+    try:
+        os.write(2, f"pycontainer: {text}\n".encode())
+    except OSError:
+        pass

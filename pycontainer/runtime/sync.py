@@ -45,7 +45,14 @@ def pack_failure(error: BaseException) -> bytes:
         fields = [type(error).__name__, error.step, error.path, "0", error.cause, error.hint]
     else:
         fields = ["HostError", "set up the container", "", "0", f"{type(error).__name__}: {error}", ""]
-    return FAILED + b"\0".join(field.encode(errors="surrogateescape")[:_LONGEST] for field in fields)
+    return FAILED + b"\0".join(_encode(field)[:_LONGEST] for field in fields)
+
+
+def _encode(field: str) -> bytes:
+    try:
+        return field.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return field.encode(errors="backslashreplace")
 
 
 def unpack(message: bytes, expected: bytes) -> None:

@@ -7,6 +7,7 @@ import pathlib
 import resource
 import signal
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -185,27 +186,23 @@ class TestDescriptors:
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         if hard != resource.RLIM_INFINITY and hard < 2000:
             pytest.skip("the limit of open files was lowered here")
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (2000, hard))
-        opened = []
-        try:
-            opened = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
-            result = call(
-                box,
-                *NONE,
-                "-i",
-                *script("cat; set -- /proc/$$/fd/*; echo $#"),
-                stdin=None,
-                input="passed\n",
-                pass_fds=opened,
-            )
-            check_ran(result, "passed\n4\n")
-            result = call(box, *NONE, *script("echo ran"), pass_fds=opened)
-            check_ran(result, "ran\n")
-        finally:
-            for descriptor in opened:
-                os.close(descriptor)
-            resource.setrlimit(resource.RLIMIT_NOFILE, soft)
+
+        # From 3 on, without a gap that the command's own would fit into.
+        fill = """if True:
+            import os, resource, sys
+            resource.setrlimit(resource.RLIMIT_NOFILE, (2000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+            while (descriptor := os.open("/dev/null", os.O_RDONLY)) < 1100:
+                os.set_inheritable(descriptor, True)
+            os.execv(sys.argv[1], sys.argv[1:])
+        """
+        look = script("cat; set -- /proc/$$/fd/*; echo $#")
+        for options, text in ((("-i",), "passed\n"), ((), "")):
+            result = subprocess.run(
+                [sys.executable, "-c", fill, *COMMAND, *NONE, *options, *look],
+                env={**os.environ, **box.environment},
+                input="passed\n", capture_output=True, text=True, timeout=SECONDS,
+            )  # fmt: skip
+            check_ran(result, f"{text}4\n")
 
     @pytest.mark.parametrize("limit", [24, 32, 64])
     def test_few_open_files(self, box: Pycontainer, limit: int) -> None:
@@ -250,6 +247,20 @@ class TestDescriptors:
         # The container's status is its program's, which ended by SIGPIPE or wrote all that it had before.
         assert run or result.returncode != 0
         assert call(box, "ps", "-aq").stdout == ""
+
+    def test_a_reader_that_goes_away(self, box: Pycontainer) -> None:
+        """The terminal's other end is read on, so that the program does not wait for ever."""
+        process = box.popen(*NONE, "-t", *script("yes | head -n 100000; exit 3"), stdin=subprocess.DEVNULL,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
+        try:
+            assert process.stdout.read(1) == b"y"
+            process.stdout.close()
+            process.wait(20)
+        finally:
+            process.kill()
+            process.wait()
+            process.stderr.close()
+            call(box, "ps", check=True)
 
     def test_a_full_device_for_the_errors(self, box: Pycontainer) -> None:
         with open("/dev/full", "wb", buffering=0) as full:

@@ -609,6 +609,9 @@ def test_each_operation_says_why_and_how_a_shell_would_do_it(explain) -> None:
             assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
-def test_no_line_is_too_wide(explain) -> None:
+def test_no_line_is_too_wide(explain, pycontainer: Pycontainer) -> None:
+    root = str(pycontainer.root)
     widest = max(explain("--privileged", "-v", "/tmp:/v").text.splitlines(), key=len)
-    assert len(widest) <= WIDTH, widest
+    # An installation's root is shorter than a test's, and a path cannot be folded.
+    longer = len(root) - len("/var/lib/pycontainer")
+    assert len(widest) <= WIDTH + longer, widest

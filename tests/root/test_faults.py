@@ -195,6 +195,7 @@ def test_a_fault_at_every_operation_leaves_nothing(
 
 # What the container's first process does between `start` and its program.
 START = {
+    "set rlimit",
     "drop capabilities from the bounding set",
     "set user",
     "set capabilities",

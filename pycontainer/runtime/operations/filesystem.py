@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 
+from pycontainer.errors import printable
 from pycontainer.kernel import mount
 from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.kernel.root_path import make_directories, open_in_root
@@ -126,7 +127,7 @@ class MountFileSystem(Operation):
         data = quoted(self.options.data) if self.options.data else "NULL"
         flags = mount.mount_flags(self.options.flags)
         return (
-            f"{describe_target(self.root, self.path, directory=True)}\nfchdir(FD<{self.path}>)\n"
+            f"{describe_target(self.root, self.path, directory=True)}\nfchdir(FD<{printable(self.path)}>)\n"
             f'mount({quoted(self.source)}, ".", "{self.fstype}", {flags}, {data})'
             f"{describe_propagation('FD', self.options.propagation)}"
         )
@@ -168,7 +169,7 @@ class AttachTree(Operation):
 
     def describe(self) -> str:
         is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
-        tree = f"{self.tree}<{self.what}>"
+        tree = f"{self.tree}<{printable(self.what)}>"
         return (
             f"{describe_target(self.root, self.path, directory=is_directory)}\n"
             f"{describe_move(tree, self.path)}"
@@ -213,7 +214,8 @@ class MaskPath(Operation):
             self.reason = "not there on this host: nothing to hide"
             return f"{opened} = -1"
         if stat.S_ISDIR(kind):
-            return f'{opened}\nfchdir(FD<{self.path}>)\nmount("tmpfs", ".", "tmpfs", MS_RDONLY, "size=0k,mode=0")'
+            covered = 'mount("tmpfs", ".", "tmpfs", MS_RDONLY, "size=0k,mode=0")'
+            return f"{opened}\nfchdir(FD<{printable(self.path)}>)\n{covered}"
         return (
             f'{opened}\nopen_tree({self.old_root}<old root>, "dev/null", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
             'mount_setattr(TREE, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY})\n'
@@ -265,7 +267,7 @@ class MakeReadOnly(Operation):
             self.reason = "not there on this host: nothing to protect"
             return f"{describe_open(self.path, 'O_PATH')} = -1"
         return (
-            f'{describe_open(self.path, "O_PATH")}\nopen_tree(FD<{self.path}>, "", '
+            f'{describe_open(self.path, "O_PATH")}\nopen_tree(FD<{printable(self.path)}>, "", '
             "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE)\n"
             'mount_setattr(TREE, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})\n'
             f"{describe_move('TREE', self.path)}"

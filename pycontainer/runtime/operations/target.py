@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 
+from pycontainer.errors import printable
 from pycontainer.kernel import mount
 from pycontainer.kernel.operation import quoted
 from pycontainer.kernel.root_path import make_directories, make_file, open_in_root
@@ -75,9 +76,9 @@ def describe_target(root: int, path: str, *, directory: bool) -> str:
     parent, _, name = path.rstrip("/").rpartition("/")
     parent = parent or "/"
     if directory:
-        made = f'mkdirat(FD<{parent}>, "{name}", 0755)'
+        made = f"mkdirat(FD<{printable(parent)}>, {quoted(name)}, 0755)"
     else:
-        made = f'openat(FD<{parent}>, "{name}", O_WRONLY|O_CREAT|O_NOFOLLOW|O_CLOEXEC, 0644)'
+        made = f"openat(FD<{printable(parent)}>, {quoted(name)}, O_WRONLY|O_CREAT|O_NOFOLLOW|O_CLOEXEC, 0644)"
     return f"{''.join(describe_missing(root, parent))}{made}\n{last}"
 
 
@@ -86,12 +87,12 @@ def describe_missing(root: int, path: str) -> list[str]:
     if path == "/" or look(root, path) is not None:
         return []
     parent, name = os.path.split(path)
-    return [*describe_missing(root, parent), f'mkdirat(FD<{parent}>, "{name}", 0755)\n']
+    return [*describe_missing(root, parent), f"mkdirat(FD<{printable(parent)}>, {quoted(name)}, 0755)\n"]
 
 
 def describe_move(tree: str, path: str) -> str:
     """The line for mount.move_mount to a descriptor of `path`."""
-    return f'move_mount({tree}, "", FD<{path}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
+    return f'move_mount({tree}, "", FD<{printable(path)}>, "", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH)'
 
 
 def describe_propagation(tree: str, propagation: int) -> str:
