@@ -7,7 +7,9 @@ import os
 import pathlib
 import platform
 
-PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs/benchmarks.md"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/benchmarks.md"
+README = ROOT / "README.md"
 INTRODUCTION = """# Benchmarks
 
 Written by the programs in `bench/` (see [bench/README.md](../bench/README.md)). Read the ratios: all numbers of a table
@@ -45,3 +47,8 @@ def write(name: str, title: str, text: str) -> None:
     after = rest.partition(end)[2]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text(f"{before}{begin}\n{text.strip()}\n{end}{after}")
+    # The README shows the table alone, if it has the markers.
+    before, found, rest = README.read_text().partition(begin)
+    if found:
+        rows = "\n".join(line for line in text.splitlines() if line.startswith("|"))
+        README.write_text(f"{before}{begin}\n{rows}\n{end}{rest.partition(end)[2]}")

@@ -241,12 +241,18 @@ class Store:
                 return
         except FileNotFoundError:
             return
-        lock = self._lock_exclusively()
-        if lock is not None:
-            try:
-                self._clear()
-            finally:
-                os.close(lock)
+        import time
+
+        # Not once only: the child of a command that was killed holds the lock until it has noticed, for milliseconds.
+        for _ in range(6):
+            lock = self._lock_exclusively()
+            if lock is not None:
+                try:
+                    self._clear()
+                finally:
+                    os.close(lock)
+                return
+            time.sleep(0.005)
 
     def _clear(self) -> None:
         """Remove all that no image needs, ROOT/tmp last. The lock must be held exclusively."""
