@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import _socket
 
-from pycontainer.errors import Conflict, NotFound, UsageError
+from pycontainer.errors import Conflict, NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,11 +65,10 @@ def lease_count(connection: sqlite3.Connection, name: str) -> int:
     return int(count)
 
 
-def allocate(connection: sqlite3.Connection, network: str, container_id: str, requested: str | None = None) -> str:
-    """Lease an address of `network` to the container: `requested`, or the lowest that is free.
+def allocate(connection: sqlite3.Connection, network: str, container_id: str) -> str:
+    """Lease the lowest free address of `network` to the container; one that holds a lease already keeps it.
 
-    A container that holds a lease already keeps it. Raises NotFound, UsageError where `requested` is not an address
-    that the subnet can give, Conflict where it is taken or none is left.
+    Raises NotFound, Conflict where none is left.
     """
     stored = find(connection, network)
     if stored is None:
@@ -78,10 +77,8 @@ def allocate(connection: sqlite3.Connection, network: str, container_id: str, re
     holders: dict[str, str] = dict(rows)
     for address, holder in holders.items():
         if holder == container_id:
-            if requested not in (None, address):
-                raise Conflict("lease an address", str(requested), f"the container holds {address}")
             return address
-    chosen = _requested(stored, holders, requested) if requested is not None else _lowest(stored, holders)
+    chosen = _lowest(stored, holders)
     connection.execute(
         "INSERT INTO leases (network, address, container_id) VALUES (?, ?, ?)", (network, chosen, container_id)
     )
@@ -124,17 +121,3 @@ def _lowest(stored: StoredNetwork, holders: dict[str, str]) -> str:
         f"all {len(holders)} addresses of network {stored.name} are leased",
         "remove containers that are not needed",
     )
-
-
-def _requested(stored: StoredNetwork, holders: dict[str, str], requested: str) -> str:
-    try:
-        packed = pack_address(requested)
-    except ValueError as error:
-        raise UsageError("lease an address", requested, "not an IPv4 address") from error
-    if int.from_bytes(packed, "big") not in _hosts(stored.subnet):
-        raise UsageError("lease an address", requested, f"not in {stored.subnet}, the subnet of network {stored.name}")
-    if requested == stored.gateway:
-        raise Conflict("lease an address", requested, f"it is the gateway of network {stored.name}")
-    if requested in holders:
-        raise Conflict("lease an address", requested, f"it is leased to container {holders[requested][:12]}")
-    return requested

@@ -345,7 +345,7 @@ def _go_home(homes: list[tuple[int, int]]) -> None:
 
 
 def _configure_child(spec: Spec, pid: int, journal: Journal) -> None:
-    """What only the parent may do to the child: its id maps, its OOM score, its rlimits."""
+    """What only the parent may do to the child: its id maps, its OOM score, higher hard limits."""
     if CLONE_NEWUSER in spec.namespaces:
         journal.perform(parent.WriteIdMaps(pid, spec.uid_mappings, spec.gid_mappings))
     if spec.process.oom_score_adj is not None:

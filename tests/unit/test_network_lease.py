@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pycontainer.errors import Conflict, NotFound, UsageError
+from pycontainer.errors import Conflict, NotFound
 from pycontainer.network import lease
 from pycontainer.network.lease import StoredNetwork
 
@@ -36,9 +36,7 @@ def test_order_is_that_of_numbers(connection: sqlite3.Connection) -> None:
 
 def test_a_container_keeps_its_lease(connection: sqlite3.Connection) -> None:
     assert lease.allocate(connection, "bridge", "a") == lease.allocate(connection, "bridge", "a") == "10.99.0.2"
-    assert lease.allocate(connection, "bridge", "a", "10.99.0.2") == "10.99.0.2"
-    with pytest.raises(Conflict, match=r"the container holds 10\.99\.0\.2"):
-        lease.allocate(connection, "bridge", "a", "10.99.0.5")
+    assert lease.lease_count(connection, "bridge") == 1
 
 
 def test_exhausted_subnet(connection: sqlite3.Connection) -> None:
@@ -50,28 +48,10 @@ def test_exhausted_subnet(connection: sqlite3.Connection) -> None:
     assert lease.allocate(connection, "bridge", "f") == "10.99.0.6"
 
 
-def test_requested_address(connection: sqlite3.Connection) -> None:
-    assert lease.allocate(connection, "bridge", "a", "10.99.0.5") == "10.99.0.5"
-    with pytest.raises(Conflict, match="it is leased to container a"):
-        lease.allocate(connection, "bridge", "b", "10.99.0.5")
-    assert lease.allocate(connection, "bridge", "b") == "10.99.0.2"
-
-
-@pytest.mark.parametrize(
-    "requested", ["10.99.0.0", "10.99.0.7", "10.99.0.8", "10.98.255.255", "x", "", "10.99.0", "::1"]
-)
-def test_requested_address_that_the_subnet_cannot_give(connection: sqlite3.Connection, requested: str) -> None:
-    with pytest.raises(UsageError):
-        lease.allocate(connection, "bridge", "a", requested)
-    assert lease.lease_count(connection, "bridge") == 0
-
-
 def test_the_gateway_is_never_leased(connection: sqlite3.Connection) -> None:
     lease.store(connection, StoredNetwork("bridge", "pyc0", "10.99.0.0/29", "10.99.0.2"))
     assert lease.allocate(connection, "bridge", "a") == "10.99.0.1"
     assert lease.allocate(connection, "bridge", "b") == "10.99.0.3"
-    with pytest.raises(Conflict, match="gateway"):
-        lease.allocate(connection, "bridge", "c", "10.99.0.2")
 
 
 def test_unknown_network(connection: sqlite3.Connection) -> None:
