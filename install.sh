@@ -7,10 +7,17 @@ umask 022
 CHECKOUT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 PREFIX=/opt/pycontainer
 LINKS=/usr/local/bin
+UNIT=/usr/local/lib/systemd/system/pycontainer.service
 ROOT=/var/lib/pycontainer
 STATE=/run/pycontainer
 BRIDGE=pyc0
 COMMANDS=(pycontainer:pycontainer.cli.main pycontainer-runtime:pycontainer.runtime.main)
+# Shell and where it looks for what an administrator has installed.
+COMPLETIONS=(
+    bash:/usr/local/share/bash-completion/completions/pycontainer
+    fish:/etc/fish/completions/pycontainer.fish
+    zsh:/usr/local/share/zsh/site-functions/_pycontainer
+)
 # python-prctl is compiled and needs a compiler and libcap's headers; the built-in image is made of busybox-static; tini
 # is what --init runs.
 PACKAGES=(python3 python3-venv python3-dev gcc libc6-dev libcap-dev nftables iproute2 kmod busybox-static tini)
@@ -112,6 +119,46 @@ END
     done
 }
 
+write_completions() {
+    local completion path
+    for completion in "${COMPLETIONS[@]}"; do
+        path=${completion#*:}
+        mkdir -p "${path%/*}"
+        "$PREFIX/bin/pycontainer" completion "${completion%%:*}" >"$path"
+    done
+}
+
+# Starts containers again after a reboot; where systemd is not there, nothing does.
+write_unit() {
+    command -v systemctl >/dev/null || return 0
+    mkdir -p "${UNIT%/*}"
+    # After nftables.service, because its rule set begins by removing all others'. What is started leaves the unit's
+    # cgroup, and is not looked after by systemd: its monitor does that.
+    cat >"$UNIT" <<END
+[Unit]
+Description=pycontainer: start containers by their restart policies
+After=local-fs.target network.target nftables.service firewalld.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=$PREFIX/bin/pycontainer system boot
+KillMode=process
+
+[Install]
+WantedBy=multi-user.target
+END
+    systemctl enable --quiet "${UNIT##*/}"
+    [ ! -d /run/systemd/system ] || systemctl daemon-reload
+}
+
+remove_unit() {
+    [ -e "$UNIT" ] || return 0
+    ! command -v systemctl >/dev/null || systemctl disable --quiet "${UNIT##*/}"
+    rm "$UNIT"
+    [ ! -d /run/systemd/system ] || systemctl daemon-reload
+}
+
 load_image() {
     local archive id
     archive=$(mktemp)
@@ -131,7 +178,9 @@ do_install() {
     make_environment
     install_package
     write_commands
+    write_completions
     load_image
+    write_unit
     say "$("$PREFIX/bin/pycontainer" --version) is installed; try: sudo pycontainer run -it busybox sh"
 }
 
@@ -194,6 +243,8 @@ do_uninstall() {
     for name in "${COMMANDS[@]%%:*}"; do
         [ "$(readlink "$LINKS/$name" || true)" != "$PREFIX/bin/$name" ] || rm "$LINKS/$name"
     done
+    rm -f "${COMPLETIONS[@]#*:}"
+    remove_unit
     rm -rf --one-file-system "$PREFIX" "$ROOT" "$STATE"
     say "pycontainer is gone; the Debian packages stay: ${PACKAGES[*]}"
 }

@@ -34,7 +34,7 @@ packages() {
             # Not in every release; without it one check is left out, and says so.
             ! apt-cache show vagrant >/dev/null 2>&1 || echo vagrant
             ;;
-        root) printf '%s\n' strace tmux iputils-ping util-linux ;;
+        root) printf '%s\n' strace tmux iputils-ping util-linux zsh fish skopeo umoci runc ;;
         uml) is_unified || printf '%s\n' user-mode-linux e2fsprogs util-linux ;;
         pristine) printf '%s\n' mmdebstrap git ;;
         esac

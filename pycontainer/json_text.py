@@ -63,3 +63,18 @@ def dumps(value: object) -> str:
             raise TypeError(f"not JSON: a key that is no string in {value!r}")
         return "{" + ",".join(f"{dumps(key)}:{dumps(item)}" for key, item in value.items()) + "}"
     raise TypeError(f"not JSON: {value!r}")
+
+
+def pretty(value: object, indent: str = "") -> str:
+    """The same for people: an entry a line, each level four spaces further in. Raises TypeError."""
+    if not value or not isinstance(value, (dict, list, tuple)):
+        return dumps(value)
+    inner = f"{indent}    "
+    if isinstance(value, dict):
+        opened, closed = "{", "}"
+        entries = [f"{dumps(key)}: {pretty(item, inner)}" for key, item in value.items()]
+    else:
+        opened, closed = "[", "]"
+        entries = [pretty(item, inner) for item in value]
+    lines = f",\n{inner}".join(entries)
+    return f"{opened}\n{inner}{lines}\n{indent}{closed}"

@@ -12,12 +12,15 @@ mount, a link or a cgroup behind. All that a session of tests makes has the sess
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 import pathlib
 import secrets
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
@@ -142,9 +145,10 @@ def new_environment() -> dict[str, str]:
 def remove_environment(environment: dict[str, str]) -> None:
     """Remove what `new_environment` made, and the bridge.
 
-    Fails the test if something is still mounted in there, or a container still on the bridge.
+    Fails the test if a container still runs, something is still mounted in there, or a container is on the bridge.
     """
     directories = (environment["PYCONTAINER_ROOT"], environment["PYCONTAINER_STATE"])
+    running = end_processes(environment)
     mounted = sorted((place for place in mounts() if place.startswith(directories)), reverse=True)
     for place in mounted:
         subprocess.run(["umount", "-l", place], check=True)
@@ -159,8 +163,36 @@ def remove_environment(environment: dict[str, str]) -> None:
     subprocess.run(["nft", "delete", "table", "ip", f"pycontainer_{bridge}"], stderr=subprocess.DEVNULL)
     for directory in directories:
         shutil.rmtree(directory)
+    assert not running, f"left running: {', '.join(sorted(running))}"
     assert not mounted, f"left mounted: {', '.join(mounted)}"
     assert not ports, f"left on the bridge: {', '.join(sorted(ports))}"
+
+
+def end_processes(environment: dict[str, str]) -> set[str]:
+    """End the launcher of an installation, and the containers that still run; the ids of those."""
+    pycontainer = Pycontainer(environment)
+    monitors = pycontainer.state / "monitors"
+    running = lasting(lambda: set(os.listdir(monitors)) if monitors.exists() else set())
+    for container in running:
+        pycontainer("rm", "-f", container)
+    pid = lock_holder(pycontainer.state / "launcher.lock")
+    if pid:
+        descriptor = os.pidfd_open(pid)
+        os.kill(pid, signal.SIGTERM)
+        select.select([descriptor], [], [])
+        os.close(descriptor)
+    return running
+
+
+def lock_holder(path: pathlib.Path) -> int:
+    """The process that has a record lock on a file, 0 for none."""
+    try:
+        with open(path, "rb+") as file:
+            asked = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack("hhqqi", fcntl.fcntl(file, fcntl.F_GETLK, asked))
+    except FileNotFoundError:
+        return 0
+    return 0 if kind == fcntl.F_UNLCK else pid
 
 
 def copy_store(store: pathlib.Path, environment: dict[str, str]) -> None:
@@ -254,7 +286,7 @@ def bridge_ports(bridge: str) -> set[str]:
 
 
 def belongings(*marks: str) -> set[str]:
-    """Every mount, link and cgroup that a container of this session could leave.
+    """Every mount, link, cgroup and process that a container of this session could leave.
 
     marks  what stands in the mount of a session's directory: in its place, its source or its root
     """
@@ -262,7 +294,21 @@ def belongings(*marks: str) -> set[str]:
         found = {f"mount {line.split()[4]}" for line in file if any(mark in line for mark in marks)}
     bridges = [name for name in os.listdir("/sys/class/net") if name.startswith(BRIDGE)]
     found |= {f"link {name}" for bridge in bridges for name in (bridge, *bridge_ports(bridge))}
+    found |= {f"process {process}" for process in processes()}
     return found | {f"cgroup {directory}" for directory in cgroups()}
+
+
+def processes() -> set[str]:
+    """This session's monitors and the like: name and pid. The launcher is none of them, and clients are awaited."""
+    found = set()
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+            if name.startswith("pyc-") and SESSION.encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
+                found.add(f"{name} {pid}")
+        except OSError:
+            continue
+    return found
 
 
 def lasting(find: Callable[[], set[str]], seconds: float = 2) -> set[str]:
@@ -277,7 +323,7 @@ def lasting(find: Callable[[], set[str]], seconds: float = 2) -> set[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Fails a test that leaves a mount, a link or a cgroup. Those of other sessions do not count."""
+    """Fails a test that leaves a mount, a link, a cgroup or a process. Those of other sessions do not count."""
     if tier(request.path) == "unit" or os.geteuid() != 0:
         yield
         return

@@ -1,4 +1,4 @@
-"""`pycontainer`: the command line's entry. The quick way for `run`, click for everything else."""
+"""`pycontainer`: the command line's entry, and the exit statuses."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import sys
 
 from pycontainer import __version__
 from pycontainer.errors import HostError, PycontainerError, printable
-from pycontainer.kernel import signals
+from pycontainer.kernel import signals, standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
+
+    from pycontainer.cli.commands import Command
 
 
 def main() -> None:
@@ -22,26 +24,13 @@ def main() -> None:
     gc.disable()
     os.umask(0o022)
     signals.restore_child_signal()
-    _open_standard_descriptors()
+    standard.open_closed()
     arguments = sys.argv[1:]
-    status = guard(lambda: _dispatch(arguments))
+    status = guard(lambda: dispatch(arguments))
     # Here, because the interpreter would print a traceback if it met the error at its end.
     status = guard(_flush) or status
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
     os._exit(status)
-
-
-def _open_standard_descriptors() -> None:
-    """/dev/null in place of those that the caller closed, so that no file of ours takes the number 0, 1 or 2."""
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.open("/dev/null", os.O_RDWR)
-    if sys.stdout is None:
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
-    if sys.stderr is None:
-        sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _flush() -> int:
@@ -54,80 +43,74 @@ def _flush() -> int:
     return 0
 
 
-def _dispatch(arguments: list[str]) -> int:
+def dispatch(arguments: list[str]) -> int:
+    """Do what the words say; the exit status. Raises UsageError."""
     if arguments == ["--version"]:
         print(f"pycontainer {__version__}")
         return 0
-    if arguments[:1] == ["run"]:
-        from pycontainer.cli import options
+    from pycontainer.cli import commands, options
 
-        parsed = options.parse(options.RUN, arguments[1:])
-        if parsed is not None and parsed[1]:
-            return run(*parsed)
-    from pycontainer.cli.app import app
+    found = commands.find(arguments)
+    if found is None:
+        from pycontainer.cli.help import guide
 
-    result: Any = app.main(arguments, prog_name="pycontainer", standalone_mode=False)
-    return result if isinstance(result, int) else 0
+        return guard(lambda: guide(arguments), passes_status=False)
+    command, rest = found
+    # Here, because a wrong option gives 125 with every command, as docker has it.
+    values, operands = options.parse(command, rest)
+    return guard(lambda: _call(command, values, operands), passes_status=command.passes_status)
 
 
-def run(values: dict[str, Any], operands: list[str]) -> int:
-    """`pycontainer run`; the container's exit status. Raises PycontainerError, OSError."""
-    from pycontainer.engine.config import ContainerConfig
+def _call(command: Command, values: dict[str, Any], operands: list[str]) -> int:
+    if "help" in values:
+        from pycontainer.cli.help import guide
 
-    config = ContainerConfig(operands[0], operands[1:], values)
-    from pycontainer.engine.run import run as run_container
+        return guide(command.words.split())
+    command.check(operands)
     from pycontainer.engine.settings import Settings
 
-    return run_container(Settings(), config, notice)
+    status: int = command.load()(Settings(), values, operands)
+    return status
 
 
-def guard(function: Callable[[], int]) -> int:
-    """Call `function`; what it raises is printed as one or two lines and becomes the exit status."""
+def guard(function: Callable[[], int], *, passes_status: bool = True) -> int:
+    """Call `function`; what it raises is printed as one or two lines and becomes the exit status.
+
+    passes_status  what it returns may be a program's, and then our failures are 125, 126 or 127; otherwise they are 1
+    """
+    failure = 125 if passes_status else 1
     try:
         return function()
     except PycontainerError as error:
         _print_error(str(error))
-        return error.exit_status
+        return error.exit_status if passes_status else failure
     except BrokenPipeError:
         return 141
+    except PermissionError as error:
+        hint = "" if os.geteuid() == 0 else "pycontainer must be run as root: put sudo before the command"
+        _print_error(printable(f"{error.filename or 'permission'}: {(error.strerror or 'denied').lower()}"), hint)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _print_error(printable(f"{where}{(error.strerror or str(error)).lower()}"))
-        return 125
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        # Everything else is caught here and nowhere deeper: click's own errors, and ours that nobody foresaw.
-        return _explain(error)
+        # Everything else is caught here and nowhere deeper: what nobody foresaw.
+        _explain(error)
+    return failure
 
 
-def _explain(error: Exception) -> int:
-    kind = type(error)
-    if kind.__module__.startswith("click"):
-        import click
-
-        if isinstance(error, click.exceptions.NoArgsIsHelpError):
-            error.show()
-            return 125
-        if isinstance(error, click.ClickException):
-            message = error.format_message().rstrip(".")
-            context = getattr(error, "ctx", None)
-            hint = f"see `{context.command_path} --help`" if context else ""
-            _print_error(message[:1].lower() + message[1:], hint)
-            return 125 if isinstance(error, click.UsageError) else error.exit_code
-        return 1
-    if kind.__module__ == "sqlite3":
-        _print_error(
-            f"write the database: {printable(str(error))}", "is the disk full?" if "full" in str(error) else ""
-        )
-        return 125
+def _explain(error: Exception) -> None:
+    if type(error).__module__ == "sqlite3":
+        hint = "is the disk full?" if "full" in str(error) else ""
+        _print_error(f"write the database: {printable(str(error))}", hint)
+        return
     if os.environ.get("PYCONTAINER_DEBUG"):
         import traceback
 
         traceback.print_exc()
     hint = "this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
-    _print_error(f"{kind.__name__}: {printable(str(error))}", hint)
-    return 125
+    _print_error(f"{type(error).__name__}: {printable(str(error))}", hint)
 
 
 def notice(text: str) -> None:

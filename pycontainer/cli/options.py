@@ -1,14 +1,19 @@
-"""The options of `run`: one table, from which both the quick parser and click's command are made.
+"""Options: how they are declared, and the parser.
 
-`run` is what start-up time is about, and importing click costs as much as starting a container. So its arguments are
-read by `parse` below; whatever `parse` does not accept, and --help, goes to click, which words the error.
+Importing click costs as much as starting a container. So arguments are read by `parse` below, and click writes the help
+pages (help.py). Both use the same tables: the options of `run` and `create` here, everything else in commands.py.
 """
 
 from __future__ import annotations
 
+from pycontainer.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import Any
+
+    from pycontainer.cli.commands import Command
 
 
 class Option:
@@ -24,7 +29,7 @@ class Option:
         self.help = help
 
 
-RUN = [
+CREATE = [
     Option("-i --interactive", "flag", "", "Keep standard input open."),
     Option("-t --tty", "flag", "", "Give the container a terminal."),
     Option("--rm", "flag", "", "Remove the container when it exits."),
@@ -35,7 +40,9 @@ RUN = [
     Option("-w --workdir", "text", "DIR", "Working directory inside the container."),
     Option("-u --user", "text", "USER[:GROUP]", "Run as this user, by name or number."),
     Option("--entrypoint", "text", "PROGRAM", "Replace the image's entrypoint."),
-    Option("-v --volume", "list", "SRC:DST[:ro]", "Bind a file or directory of the host."),
+    Option("-v --volume", "list", "[SRC:]DST[:ro]", "Mount a file or directory of the host, or a volume by name."),
+    Option("--mount", "list", "KEY=VALUE,…", "The same in long form, such as type=bind,src=/srv,dst=/srv,readonly."),
+    Option("--volumes-from", "list", "CONTAINER[:ro]", "Mount what another container has mounted."),
     Option("--tmpfs", "list", "DST[:OPTIONS]", "Mount a tmpfs."),
     Option("--read-only", "flag", "", "Make the root file system read-only."),
     Option("-m --memory", "text", "SIZE", "Memory limit, such as 64m."),
@@ -44,7 +51,10 @@ RUN = [
     Option("--cpuset-cpus", "text", "LIST", "Processors to run on, such as 0-2,4."),
     Option("--pids-limit", "text", "NUMBER", "Most processes and threads, -1 for no limit."),
     Option("--ulimit", "list", "NAME=SOFT[:HARD]", "Resource limit of each process."),
-    Option("--network --net", "text", "NAME", "bridge (default), none or host."),
+    Option("--net --network", "text", "NETWORK", "bridge (default), none or host."),
+    Option("-p --publish", "list", "[[IP:]HOST:]PORT", "Make a port of the container's reachable through the host."),
+    Option("-P --publish-all", "flag", "", "Publish every exposed port on a free one of the host's."),
+    Option("--expose", "list", "PORT", "Port that --publish-all publishes, besides the image's."),
     Option("--dns", "list", "ADDRESS", "Name server to use."),
     Option("--dns-search", "list", "DOMAIN", "Domain in which short names are looked up."),
     Option("--dns-opt --dns-option", "list", "OPTION", "Option of the resolver, see resolv.conf(5)."),
@@ -55,74 +65,107 @@ RUN = [
     Option("--security-opt", "list", "OPTION", "no-new-privileges: setuid programs gain nothing."),
     Option("--userns", "text", "MODE", "host: use the host's ids instead of a range of its own."),
     Option("--init", "flag", "", "Run an init that reaps zombies and forwards signals."),
+    Option("--restart", "text", "POLICY", "Start it again when it ends: no, on-failure[:N], always, unless-stopped."),
     Option("--stop-signal", "text", "SIGNAL", "Signal that asks the program to end."),
+    Option("--stop-timeout", "text", "SECONDS", "How long `stop` waits before it kills (10; -1 for ever)."),
+    Option("--health-cmd", "text", "COMMAND", "Run in the container to see whether it is healthy."),
+    Option("--health-interval", "text", "DURATION", "Time between two checks (30s)."),
+    Option("--health-timeout", "text", "DURATION", "How long one may take (30s)."),
+    Option("--health-retries", "text", "NUMBER", "Failures in a row that make it unhealthy (3)."),
+    Option("--health-start-period", "text", "DURATION", "Failures count only after this time (0s)."),
+    Option("--health-start-interval", "text", "DURATION", "Time between two checks until then (5s)."),
+    Option("--no-healthcheck", "flag", "", "Ignore the image's health check."),
+    Option("--log-driver", "text", "DRIVER", "json-file (default), or none to keep no log."),
+    Option("--log-opt", "list", "KEY=VALUE", "max-size=10m and max-file=3: when the log is rotated, what is kept."),
     Option("-l --label", "list", "KEY=VALUE", "Attach a label."),
     Option("--cidfile", "text", "FILE", "Write the container's id to a file."),
+]
+
+RUN = [
+    Option("-d --detach", "flag", "", "Run in the background and print the container's id."),
+    Option("--detach-keys", "text", "KEYS", "What to type to leave a running container (ctrl-p,ctrl-q)."),
+    *CREATE,
     Option("--explain", "flag", "", "Print every step as it happens, why, and the shell command that would do it."),
 ]
-for _option in RUN:
-    if _option.name == "net":
-        _option.name = "network"
 
 
 _BOOLEANS = dict.fromkeys(("1", "t", "T", "true", "TRUE", "True"), True)
 _BOOLEANS |= dict.fromkeys(("0", "f", "F", "false", "FALSE", "False"), False)
 
 
-def parse(options: list[Option], arguments: list[str]) -> tuple[dict[str, Any], list[str]] | None:
-    """(values by name, operands), or None where click has to explain what is wrong. The first operand ends the options.
+def boolean(flag: str, text: str) -> bool:
+    """The value of an option that is true unless one says otherwise. Raises UsageError."""
+    if text not in _BOOLEANS:
+        raise UsageError(flag, repr(text), "neither true nor false", f"{flag}=false")
+    return _BOOLEANS[text]
+
+
+def parse(command: Command, arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Values by name, and operands; {"help": True} alone when --help, or -h where that means nothing else, is met.
 
     The grammar is docker's: --name VALUE, --name=VALUE, -n VALUE, -nVALUE, -n=VALUE, --flag, --flag=false, flags joined
-    as in -it, and -- .
+    as in -it, and -- . Options may follow operands, but with `command.program` the first operand ends them: what
+    follows is the words of a program. Raises UsageError.
     """
-    by_flag = {flag: option for option in options for flag in option.flags}
+    by_flag = {flag: option for option in command.options for flag in option.flags}
     values: dict[str, Any] = {}
+    operands: list[str] = []
     rest = list(arguments)
-    while rest and rest[0].startswith("-") and rest[0] != "-":
+    while rest:
         word = rest.pop(0)
         if word == "--":
-            break
-        if word.startswith("--"):
-            name, equals, value = word.partition("=")
-            option = by_flag.get(name)
-            if option is None:
-                return None
-            if option.kind == "flag" and equals:
-                if value not in _BOOLEANS:
-                    return None
-                values[option.name] = _BOOLEANS[value]
-                continue
-            if option.kind != "flag" and not equals:
-                if not rest:
-                    return None
-                value = rest.pop(0)
-            _store(values, option, value)
-            continue
-        letters = word[1:]
-        while letters:
-            option = by_flag.get(f"-{letters[0]}")
-            letters = letters[1:]
-            if option is None:
-                return None
-            if option.kind == "flag":
-                if letters.startswith("="):
-                    if letters[1:] not in _BOOLEANS:
-                        return None
-                    values[option.name] = _BOOLEANS[letters[1:]]
-                    break
-                _store(values, option, "")
-                continue
-            if not letters and not rest:
-                return None
-            _store(values, option, letters.removeprefix("=") if letters else rest.pop(0))
-            letters = ""
-    return values, rest
+            return values, operands + rest
+        if not word.startswith("-") or word == "-":
+            operands.append(word)
+            if command.program:
+                return values, operands + rest
+        elif word == "--help" or (word == "-h" and word not in by_flag):
+            return {"help": True}, []
+        elif word.startswith("--"):
+            flag, equals, value = word.partition("=")
+            if flag not in by_flag:
+                raise _unknown(command, flag, by_flag)
+            _store(command, values, by_flag[flag], flag, value if equals else None, rest)
+        else:
+            letters = word[1:]
+            while letters:
+                flag, letters = f"-{letters[0]}", letters[1:]
+                if flag not in by_flag:
+                    raise _unknown(command, flag if flag == word else f"{flag} in {word}", by_flag)
+                # The rest of the word is the value, and of a flag only if that is set apart by an equals sign.
+                attached = None
+                if letters.startswith("=") or (letters and by_flag[flag].kind != "flag"):
+                    attached, letters = letters.removeprefix("="), ""
+                _store(command, values, by_flag[flag], flag, attached, rest)
+    return values, operands
 
 
-def _store(values: dict[str, Any], option: Option, value: str) -> None:
+def _store(
+    command: Command, values: dict[str, Any], option: Option, flag: str, attached: str | None, rest: list[str]
+) -> None:
+    """Keep an option's value: the one `attached` to it, or the next of `rest`, which it takes away."""
     if option.kind == "flag":
-        values[option.name] = True
-    elif option.kind == "list":
-        values.setdefault(option.name, []).append(value)
+        if attached is not None and attached not in _BOOLEANS:
+            raise UsageError(command.words, f"{flag}={attached}", "neither true nor false", command.see_help)
+        values[option.name] = True if attached is None else _BOOLEANS[attached]
+        return
+    if attached is None:
+        if not rest:
+            raise UsageError(command.words, flag, f"{option.metavar} is missing", command.see_help)
+        attached = rest.pop(0)
+    if option.kind == "list":
+        values.setdefault(option.name, []).append(attached)
     else:
-        values[option.name] = value
+        values[option.name] = attached
+
+
+def _unknown(command: Command, flag: str, known: Iterable[str]) -> UsageError:
+    return UsageError(command.words, flag, "no such option", suggest(flag, known) + command.see_help)
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The beginning of a hint: what of `known` the user may have meant; "" where nothing is like it."""
+    import difflib
+
+    alike = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{alike[0]}`? " if alike else ""

@@ -12,6 +12,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pycontainer.engine.mounts import Mount
     from pycontainer.engine.user import User
     from pycontainer.kernel.namespace import IdMap
 
@@ -66,6 +67,7 @@ def build(
     hostname: str,
     maps: list[IdMap],
     files: dict[str, str],
+    mounts: list[Mount],
 ) -> Json:
     """config.json as a value.
 
@@ -73,6 +75,7 @@ def build(
     root    where the root file system is mounted, an absolute path
     cgroup  path from the hierarchy's root
     files   path in the container -> path on the host, of hosts, hostname and resolv.conf
+    mounts  what was asked for, volumes as the directories that they are
     """
     args = command_line(config, image)
     _check_text(image)
@@ -80,7 +83,7 @@ def build(
         if not os.path.exists(_INIT):
             raise HostError("run --init", _INIT, "not installed", "apt-get install tini")
         args = [_INIT_TARGET, "--", *args]
-    stop_signal = config.stop_signal or signals.parse(str(image.get("StopSignal") or ""))
+    ends = stop_signal(config, image)
     return {
         "ociVersion": "1.1.0",
         "process": {
@@ -93,11 +96,13 @@ def build(
             "capabilities": _capabilities(config, user),
             "rlimits": [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in config.ulimits],
             "noNewPrivileges": config.no_new_privileges,
+            # Said, because otherwise it would be the launcher's, which the kernel is to spare.
+            "oomScoreAdj": 0,
         },
         "root": {"path": root, "readonly": config.read_only},
         "hostname": hostname,
-        "mounts": _default_mounts(config, maps) + _asked_mounts(config, files, maps),
-        "annotations": {"org.opencontainers.image.stopSignal": signals.name(stop_signal)} if stop_signal else {},
+        "mounts": _default_mounts(config, maps) + _asked_mounts(config, files, mounts, maps),
+        "annotations": {"org.opencontainers.image.stopSignal": signals.name(ends)} if ends else {},
         "linux": {
             "cgroupsPath": cgroup,
             "resources": resources(config),
@@ -108,6 +113,11 @@ def build(
             **_namespaces(config, maps),
         },
     }
+
+
+def stop_signal(config: ContainerConfig, image: Json) -> int | None:
+    """The signal that asks the program to end, None where neither the flags nor the image name one."""
+    return config.stop_signal or signals.parse(str(image.get("StopSignal") or ""))
 
 
 def _check_text(image: Json) -> None:
@@ -207,17 +217,16 @@ def _default_mounts(config: ContainerConfig, maps: list[IdMap]) -> list[Json]:
     ]
 
 
-def _asked_mounts(config: ContainerConfig, files: dict[str, str], maps: list[IdMap]) -> list[Json]:
+def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mount], maps: list[IdMap]) -> list[Json]:
     access = ["ro"] if config.read_only else []
     mounts = [_bind(source, target, ["bind", "rprivate", *access]) for target, source in files.items()]
     if config.init:
         mounts.append(_bind(_INIT, _INIT_TARGET, ["bind", "ro", "nosuid", "nodev"]))
-    mounts.extend(
-        {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
-        for target, options in config.tmpfs
-    )
-    for volume in config.volumes:
-        entry = _bind(volume.source, volume.target, volume.options)
+    for mount in asked:
+        if mount.kind == "tmpfs":
+            mounts.append({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": mount.options})
+            continue
+        entry = _bind(mount.source, mount.target, mount.options)
         if maps:
             # The ids of the files are those of the host: root in the container writes what root on the host owns.
             entry.update(uidMappings=_extents(maps), gidMappings=_extents(maps))

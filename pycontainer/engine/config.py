@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+from pycontainer import json_text
+from pycontainer.engine import mounts, ports, restart
+from pycontainer.engine.environment import variables
+from pycontainer.engine.health import HealthOptions
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, rlimit, signals
 
@@ -14,42 +18,42 @@ if TYPE_CHECKING:
 Values = dict[str, "Any"]
 
 
-class Volume:
-    """A bind mount: a file or directory of the host's at a path of the container's."""
-
-    __slots__ = ("options", "source", "target")
-
-    def __init__(self, source: str, target: str, options: list[str]) -> None:
-        self.source = source
-        self.target = target
-        self.options = options
-
-
 class ContainerConfig:
     """One container as it was asked for. Nothing changes it after it was made.
 
+    values         the options as they were given, with what the caller's environment and directory add to them
     memory, swap   bytes; swap counts both together, -1 for no limit, None where it was not said
     cpus           processors' worth of time, 1.5 for one and a half
     ulimits        (RLIMIT_* name, soft, hard), -1 for no limit
+    stop_timeout   seconds, -1 for ever, None where it was not said
+    log            what keeps the output: see LogOptions
+    ports          what -p, -P and --expose say
+    mounts         what -v and --mount say; --tmpfs has a list of its own, because Docker shows it elsewhere
+    volumes_from   (container, whether to read only)
     """
 
-    def __init__(self, image: str, command: list[str], values: Values) -> None:
+    def __init__(self, image: str, command: list[str], values: Values, *, stored: bool = False) -> None:
+        self.values = values = values if stored else _complete(values)
         self.image = image
         self.command = command
-        self.name = _name(values.get("name"))
+        self.name = container_name("--name", values["name"]) if "name" in values else ""
         self.remove = bool(values.get("rm"))
         self.interactive = bool(values.get("interactive"))
         self.tty = bool(values.get("tty"))
+        self.detach = bool(values.get("detach"))
         self.hostname = _hostname(values.get("hostname") or "")
-        self.environment = _environment(values.get("env_file") or [], values.get("env") or [])
+        self.environment = [_variable(text) for text in values.get("env") or []]
         self.workdir = values.get("workdir") or ""
         if self.workdir and not self.workdir.startswith("/"):
             raise UsageError("--workdir", self.workdir, "must be an absolute path")
         self.user = values.get("user")
         self.entrypoint: str | None = values.get("entrypoint")
         self.read_only = bool(values.get("read_only"))
-        self.tmpfs = [_tmpfs(text) for text in values.get("tmpfs") or []]
-        self.volumes = [parse_volume(text) for text in values.get("volume") or []]
+        self.mounts = [mounts.parse_volume(text) for text in values.get("volume") or []]
+        self.mounts += [mounts.parse_mount(text) for text in values.get("mount") or []]
+        self.tmpfs = [mounts.parse_tmpfs(text) for text in values.get("tmpfs") or []]
+        mounts.check(self.mounts + self.tmpfs)
+        self.volumes_from = [mounts.parse_volumes_from(text) for text in values.get("volumes_from") or []]
         self.memory = _optional(parse_size, "--memory", values.get("memory"))
         self.swap = _optional(parse_size, "--memory-swap", values.get("memory_swap"))
         self.cpus = _optional(_cpus, "--cpus", values.get("cpus"))
@@ -68,16 +72,36 @@ class ContainerConfig:
         )
         self.no_new_privileges = _security(values.get("security_opt") or [])
         self.network = _network(values.get("network"))
+        self.ports = ports.PortOptions(values)
         self.dns = list(values.get("dns") or [])
         self.dns_search = list(values.get("dns_search") or [])
         self.dns_options = list(values.get("dns_option") or [])
         self.add_host = list(values.get("add_host") or [])
         self.init = bool(values.get("init"))
+        self.restart = restart.parse(values.get("restart") or "")
+        if self.remove and self.restart.name != "no":
+            raise UsageError("--restart", self.restart.name, "conflicts with --rm", "leave out one of them")
+        self.health = HealthOptions(values)
+        self.log = LogOptions(values.get("log_driver") or "", values.get("log_opt") or [])
         self.stop_signal = _signal(values.get("stop_signal"))
+        self.stop_timeout = _optional(_integer, "--stop-timeout", values.get("stop_timeout"))
         self.labels = dict(_pair(text) for text in values.get("label") or [])
         self.cidfile = values.get("cidfile") or ""
-        self.explain = bool(values.get("explain"))
         self._check_memory()
+
+    @classmethod
+    def from_json(cls, text: str) -> ContainerConfig:
+        """What `to_json` wrote. Raises UsageError."""
+        data = json_text.loads(text)
+        return cls(data["image"], data["command"], data["values"], stored=True)
+
+    def to_json(self) -> str:
+        """All of it, to be read by `from_json` in another process and at another time."""
+        return json_text.dumps({"image": self.image, "command": self.command, "values": self.values})
+
+    def changed(self, values: Values) -> ContainerConfig:
+        """The same with other values of these options. Raises UsageError."""
+        return ContainerConfig(self.image, self.command, {**self.values, **values}, stored=True)
 
     def _check_memory(self) -> None:
         if self.memory is not None and self.memory < 6 << 20:
@@ -89,6 +113,43 @@ class ContainerConfig:
             if self.swap < self.memory:
                 hint = "it counts memory and swap together; the same value as --memory means no swap"
                 raise UsageError("--memory-swap", str(self.swap), "is less than --memory", hint)
+
+
+class LogOptions:
+    """How the output is kept. driver: json-file or none; max_size: bytes of one file; max_file: how many files."""
+
+    __slots__ = ("driver", "max_file", "max_size")
+
+    def __init__(self, driver: str, options: list[str]) -> None:
+        if driver not in ("", "json-file", "local", "none"):
+            raise UsageError("--log-driver", repr(driver), "no such driver", "json-file or none")
+        self.driver = "none" if driver == "none" else "json-file"
+        # Bounded by default, because a log that nobody reads must not fill the disk.
+        self.max_size, self.max_file = 16 << 20, 4
+        for option in options:
+            name, _, value = option.partition("=")
+            if name == "max-size":
+                self.max_size = parse_size("--log-opt max-size", value)
+                if self.max_size < 4096:
+                    raise UsageError("--log-opt", repr(option), "too small", "max-size=10m; 4k at least")
+            elif name == "max-file":
+                self.max_file = _integer("--log-opt max-file", value)
+                if not 1 <= self.max_file <= 1000:
+                    raise UsageError("--log-opt", repr(option), "not a number of files", "max-file=3, 1 to 1000")
+            else:
+                raise UsageError("--log-opt", repr(option), "not supported", "max-size=SIZE and max-file=NUMBER")
+
+
+def _complete(values: Values) -> Values:
+    """The options without what is the caller's: its environment, its files, its directory. Raises UsageError."""
+    done = {name: value for name, value in values.items() if name not in ("env_file", "explain", "detach_keys")}
+    environment = variables(values.get("env_file") or [], values.get("env") or [])
+    if environment:
+        done["env"] = environment
+    for name, complete in (("volume", mounts.completed), ("mount", mounts.completed_mount)):
+        if values.get(name):
+            done[name] = [complete(text) for text in values[name]]
+    return done
 
 
 def _optional(parse: Any, flag: str, text: str | None) -> Any:
@@ -131,13 +192,12 @@ def _integer(flag: str, text: str) -> int:
         raise UsageError(flag, repr(text), "not a whole number", f"such as {flag} 100, or -1 for no limit") from None
 
 
-def _name(text: str | None) -> str:
-    if text is None:
-        return ""
+def container_name(flag: str, text: str) -> str:
+    """`text` where it can be a container's name. Raises UsageError."""
     good = text[:1].isalnum() and all(character.isalnum() or character in "_.-" for character in text)
     if not good or not text.isascii() or not 2 <= len(text) <= 128:
         hint = "2 to 128 letters, digits and _.- of which the first is a letter or digit"
-        raise UsageError("--name", repr(text), "not a container name", hint)
+        raise UsageError(flag, repr(text), "not a container name", hint)
     return text
 
 
@@ -147,84 +207,9 @@ def _hostname(text: str) -> str:
     return text
 
 
-def _environment(files: list[str], assignments: list[str]) -> list[tuple[str, str | None]]:
-    """KEY=VALUE pairs in order; KEY alone takes the value that the caller has, None where it has none."""
-    lines = []
-    for path in files:
-        try:
-            with open(path, encoding="utf-8-sig") as file:
-                # Not splitlines(), because that also splits values at form feeds and other separators of Unicode's.
-                content = file.read().split("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            cause = (error.strerror or "").lower() if isinstance(error, OSError) else "not UTF-8 text"
-            raise UsageError("read --env-file", path, cause, "one KEY=VALUE a line; # begins a comment") from None
-        for number, line in enumerate(content, 1):
-            line = line.lstrip()
-            if not line or line.startswith("#"):
-                continue
-            key = line.partition("=")[0]
-            if not key or key != key.strip() or any(character.isspace() for character in key):
-                raise UsageError("read --env-file", f"{path}:{number}", f"not a variable name: {key!r}")
-            if "=" not in line and key not in os.environ:
-                # Only -e KEY takes a variable of the image's away.
-                continue
-            if "\0" in line:
-                raise UsageError("read --env-file", f"{path}:{number}", "a NUL byte, which no variable can hold")
-            lines.append(line)
-    pairs: list[tuple[str, str | None]] = []
-    for text in [*lines, *assignments]:
-        key, equals, value = text.partition("=")
-        if not key:
-            raise UsageError("--env", repr(text), "names no variable", "-e KEY=VALUE")
-        pairs.append((key, value if equals else os.environ.get(key)))
-    return pairs
-
-
-def parse_volume(text: str) -> Volume:
-    """`SRC:DST[:OPTION[,OPTION…]]`. Raises UsageError."""
-    parts = text.split(":")
-    hint = "-v /host/path:/container/path or -v /host/path:/container/path:ro"
-    if len(parts) not in (2, 3) or not parts[0] or not parts[1]:
-        raise UsageError("--volume", repr(text), "not SRC:DST", hint)
-    source, target = parts[0], parts[1]
-    if not source.startswith(("/", ".")):
-        raise UsageError("--volume", repr(source), "named volumes are not supported yet, SRC must be a path", hint)
-    target = _mount_point(target)
-    if not target:
-        raise UsageError("--volume", repr(parts[1]), "DST must be an absolute path other than /", hint)
-    if os.path.normpath(target).split("/")[1] == "proc":
-        raise UsageError("--volume", repr(target), "a volume cannot cover /proc", hint)
-    options = ["rbind", "rprivate"]
-    for option in parts[2].split(",") if len(parts) == 3 else []:
-        if option == "ro":
-            # Recursive, because a file system mounted below the source would stay writable otherwise.
-            options.append("rro")
-            options.append("ro")
-        elif option in ("rshared", "shared"):
-            cause = "mounts made in the container cannot appear on the host"
-            raise UsageError("--volume", repr(text), cause, "rslave lets the host's mounts appear in the container")
-        elif option in ("rprivate", "private", "rslave", "slave"):
-            options[1] = option
-        elif option not in ("rw", "z", "Z", "nocopy", "cached", "delegated", "consistent", ""):
-            raise UsageError("--volume", repr(text), f"unknown option {option!r}", hint)
-    return Volume(os.path.abspath(source), target, options)
-
-
-def _mount_point(path: str) -> str:
-    """`path` without `.`, `..` and doubled slashes; "" for the root and for a relative one."""
-    # One slash, because normpath() keeps exactly two at the beginning.
-    normal = "/" + os.path.normpath(path).lstrip("/")
-    return normal if path.startswith("/") and normal != "/" else ""
-
-
-def _tmpfs(text: str) -> tuple[str, list[str]]:
-    target, _, options = text.partition(":")
-    target = _mount_point(target)
-    if not target:
-        raise UsageError("--tmpfs", repr(text), "must be an absolute path other than /", "--tmpfs /tmp:size=64m")
-    given = [option for option in options.split(",") if option]
-    defaults = ["nosuid", "nodev"] + ([] if "exec" in given else ["noexec"])
-    return target, defaults + [option for option in given if option != "exec"]
+def _variable(text: str) -> tuple[str, str | None]:
+    key, equals, value = text.partition("=")
+    return key, value if equals else None
 
 
 def _ulimit(text: str) -> tuple[str, int, int]:

@@ -13,7 +13,9 @@ import os
 import time
 
 from pycontainer import json_text
+from pycontainer.engine import events, names
 from pycontainer.errors import Conflict, HostError, NotFound
+from pycontainer.kernel import descriptors
 from pycontainer.kernel.namespace import IdMap
 
 TYPE_CHECKING = False
@@ -31,16 +33,39 @@ CREATE TABLE IF NOT EXISTS containers (
     image_id TEXT NOT NULL,
     command TEXT NOT NULL,        -- JSON array
     labels TEXT NOT NULL,         -- JSON object
-    status TEXT NOT NULL,         -- created, running, exited
+    status TEXT NOT NULL,         -- created, starting, running, paused, restarting, exited
     exit_status INTEGER,          -- NULL until it has exited
     error TEXT NOT NULL,          -- why it did not start, or what ended it if not the program
     id_base INTEGER UNIQUE,       -- first host id of its range, NULL for the host's ids
     auto_remove INTEGER NOT NULL,
     created REAL NOT NULL,        -- seconds since the epoch, as the next two
     started REAL,
-    finished REAL
+    finished REAL,
+    config TEXT NOT NULL DEFAULT '',          -- what was asked for: ContainerConfig.to_json
+    pid INTEGER NOT NULL DEFAULT 0,           -- of the first process while it runs, on the host
+    restart_count INTEGER NOT NULL DEFAULT 0, -- how often the restart policy has started it since a user did
+    stopped INTEGER NOT NULL DEFAULT 0,       -- 1 when a user ended it: then no restart policy starts it again
+    health TEXT NOT NULL DEFAULT '',          -- JSON object, Docker's State.Health, empty without a health check
+    ports TEXT NOT NULL DEFAULT ''            -- JSON array: what is published while it runs
 )
 """
+# Of a database that version 1 has made.
+MIGRATIONS = {
+    1: [
+        f"ALTER TABLE containers ADD COLUMN {column}"
+        for column in (
+            "config TEXT NOT NULL DEFAULT ''",
+            "pid INTEGER NOT NULL DEFAULT 0",
+            "restart_count INTEGER NOT NULL DEFAULT 0",
+            "stopped INTEGER NOT NULL DEFAULT 0",
+            "health TEXT NOT NULL DEFAULT ''",
+            "ports TEXT NOT NULL DEFAULT ''",
+        )
+    ]
+}
+
+# A container in one of these is owned by a process; where nobody holds its lock, its owner was killed.
+OWNED = ("starting", "running", "paused", "restarting")
 
 RANGE_SIZE = 65536
 # Above every range that useradd(8) gives out through /etc/subuid (at most 600,100,000), below 2^31, where the ids of
@@ -50,7 +75,7 @@ _LAST_BASE = 0x6FFF0000 - RANGE_SIZE
 
 _COLUMNS = (
     "id, name, image, image_id, command, labels, status, exit_status, error, id_base, auto_remove, "
-    "created, started, finished"
+    "created, started, finished, config, pid, restart_count, stopped, health, ports"
 )
 
 
@@ -68,9 +93,36 @@ class Container:
         self.exit_status: int | None = row[7]
         self.error: str = row[8]
         self.id_base: int = row[9] or 0
+        self.auto_remove = bool(row[10])
         self.created: float = row[11]
         self.started: float | None = row[12]
         self.finished: float | None = row[13]
+        self._config: str = row[14]
+        self.pid: int = row[15]
+        self.restart_count: int = row[16]
+        self.stopped = bool(row[17])
+        self.health: dict[str, Any] = json_text.loads(row[18]) if row[18] else {}
+        self.ports: list[Any] = json_text.loads(row[19]) if row[19] else []
+
+    @property
+    def config(self) -> ContainerConfig:
+        """What was asked for. Raises Conflict for a container of an older pycontainer's, which did not keep it."""
+        from pycontainer.engine.config import ContainerConfig
+
+        if not self._config:
+            cause = "an older pycontainer made it and did not record its options"
+            raise Conflict("read container", self.name, cause, "commit its files to an image, and run that")
+        return ContainerConfig.from_json(self._config)
+
+    @property
+    def shown_status(self) -> str:
+        """Docker's word for the status."""
+        return "created" if self.status == "starting" else self.status
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has processes: running or paused."""
+        return self.status in ("running", "paused")
 
     @property
     def id_maps(self) -> list[IdMap]:
@@ -102,6 +154,11 @@ def try_lock(state: str, container_id: str) -> int | None:
         pass
     os.close(descriptor)
     return None
+
+
+def owner_pid(state: str, container_id: str) -> int:
+    """The process that owns the container, 0 where none does: fcntl(2), F_GETLK. Raises OSError."""
+    return descriptors.lock_holder(f"{state}/containers/{container_id}")
 
 
 def _open_lock(state: str, container_id: str) -> int:
@@ -140,56 +197,168 @@ def locked_ids(state: str) -> list[str]:
 
 
 def insert(
-    connection: sqlite3.Connection, container_id: str, config: ContainerConfig, image_id: str, command: list[str]
+    connection: sqlite3.Connection,
+    container_id: str,
+    config: ContainerConfig,
+    image_id: str,
+    command: list[str],
+    status: str,
 ) -> Container:
     """Record a new container and give it a name and an id range. Inside the caller's transaction. Raises Conflict."""
     base = _free_base(connection) if config.user_namespace else None
-    name = config.name or _free_name(connection)
-    values = (
-        container_id,
-        name,
-        config.image,
-        image_id,
-        json_text.dumps(command),
-        json_text.dumps(config.labels),
-        "created",
-        None,
-        "",
-        base,
-        int(config.remove),
-        time.time(),
-        None,
-        None,
-    )
+    name = config.name or names.choose(connection)
+    values = {
+        "id": container_id,
+        "name": name,
+        "image": config.image,
+        "image_id": image_id,
+        "command": json_text.dumps(command),
+        "labels": json_text.dumps(config.labels),
+        "status": status,
+        "error": "",
+        "id_base": base,
+        "auto_remove": int(config.remove),
+        "created": time.time(),
+        "config": config.to_json(),
+    }
     try:
-        connection.execute(f"INSERT INTO containers ({_COLUMNS}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", values)
+        connection.execute(
+            f"INSERT INTO containers ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})", (*values.values(),)
+        )
     except connection.IntegrityError:
         holder = connection.execute("SELECT id FROM containers WHERE name = ?", (name,)).fetchone()
         if holder is None:
             raise
-        cause = f"the name is taken by container {holder[0][:12]}"
-        hint = f"choose another name, or remove that container: pycontainer rm {name}"
-        raise Conflict("create container", name, cause, hint) from None
-    return Container(values)
+        raise _name_taken("create container", name, holder[0]) from None
+    return _changed(connection, container_id, "create")
 
 
-def set_running(connection: sqlite3.Connection, container_id: str) -> None:
-    """The program is about to be started."""
-    connection.execute("UPDATE containers SET status='running', started=? WHERE id=?", (time.time(), container_id))
+def _name_taken(step: str, name: str, holder: str) -> Conflict:
+    cause = f"the name is taken by container {holder[:12]}"
+    return Conflict(step, name, cause, f"choose another name, or remove that container: pycontainer rm {name}")
 
 
-def set_exited(connection: sqlite3.Connection, container_id: str, exit_status: int, error: str = "") -> None:
-    """The program has ended, or never started and `error` says why."""
+def _changed(connection: sqlite3.Connection, container_id: str, action: str, **more: str) -> Container:
+    """The container as it is now, after an event says what happened to it."""
+    container = get(connection, container_id)
+    attributes = {**container.labels, "image": container.image, "name": container.name, **more}
+    events.record(connection, "container", action, container_id, attributes)
+    return container
+
+
+def note(connection: sqlite3.Connection, container_id: str, action: str, **more: str) -> None:
+    """Add an event of a container whose row does not change. Inside the caller's transaction."""
+    _changed(connection, container_id, action, **more)
+
+
+def _note_volumes(connection: sqlite3.Connection, container_id: str, action: str) -> None:
+    """Add the events of the volumes of a container that has a process."""
+    if connection.execute("SELECT 1 FROM containers WHERE id=? AND pid<>0", (container_id,)).fetchone():
+        # Here, because volumes.py imports this module, and nobody who only looks at containers needs that one.
+        from pycontainer.engine import volumes
+
+        volumes.note(connection, container_id, action)
+
+
+def set_created(connection: sqlite3.Connection, container_id: str) -> None:
+    """Its files are made; it may be started."""
+    connection.execute("UPDATE containers SET status='created' WHERE id=?", (container_id,))
+
+
+def set_starting(connection: sqlite3.Connection, container_id: str) -> None:
+    """A user starts it, and what the last run left in the row is over. By the owner."""
     connection.execute(
-        "UPDATE containers SET status='exited', exit_status=?, error=?, finished=? WHERE id=?",
-        # An error may name a file in bytes that are no UTF-8, which SQLite's text cannot hold.
-        (exit_status, error.encode(errors="backslashreplace").decode(), time.time(), container_id),
+        "UPDATE containers SET status='starting', stopped=0, restart_count=0, health='', error='' WHERE id=?",
+        (container_id,),
     )
 
 
+def set_running(connection: sqlite3.Connection, container_id: str, pid: int) -> None:
+    """The program has been started; its first process is `pid` on the host. Inside the caller's transaction."""
+    connection.execute(
+        "UPDATE containers SET status='running', started=?, pid=?, exit_status=NULL, error='' WHERE id=?",
+        (time.time(), pid, container_id),
+    )
+    _changed(connection, container_id, "start")
+    _note_volumes(connection, container_id, "mount")
+
+
+def set_paused(connection: sqlite3.Connection, container_id: str, paused: bool) -> None:
+    """Its processes are frozen, or go on. Inside the caller's transaction."""
+    connection.execute("UPDATE containers SET status=? WHERE id=?", ("paused" if paused else "running", container_id))
+    _changed(connection, container_id, "pause" if paused else "unpause")
+
+
+def set_stopped(connection: sqlite3.Connection, container_id: str) -> None:
+    """A user ends it, so that no restart policy starts it again."""
+    connection.execute("UPDATE containers SET stopped=1 WHERE id=?", (container_id,))
+
+
+def set_restarting(connection: sqlite3.Connection, container_id: str, exit_status: int) -> None:
+    """The program has ended, and the restart policy will start it again. Inside the caller's transaction."""
+    _note_volumes(connection, container_id, "unmount")
+    connection.execute(
+        "UPDATE containers SET status='restarting', exit_status=?, pid=0, finished=?, restart_count=restart_count+1 "
+        "WHERE id=?",
+        (exit_status, time.time(), container_id),
+    )
+    _changed(connection, container_id, "die", exitCode=str(exit_status))
+
+
+def set_exited(connection: sqlite3.Connection, container_id: str, exit_status: int, error: str = "") -> None:
+    """The program has ended, or never started and `error` says why. Inside the caller's transaction."""
+    _note_volumes(connection, container_id, "unmount")
+    connection.execute(
+        "UPDATE containers SET status='exited', exit_status=?, error=?, pid=0, finished=? WHERE id=?",
+        # An error may name a file in bytes that are no UTF-8, which SQLite's text cannot hold.
+        (exit_status, error.encode(errors="backslashreplace").decode(), time.time(), container_id),
+    )
+    _changed(connection, container_id, "die", exitCode=str(exit_status))
+
+
+def set_health(connection: sqlite3.Connection, container_id: str, health: dict[str, Any], *, changed: bool) -> None:
+    """The result of a health check; `changed` when the status is another one. Inside the caller's transaction."""
+    connection.execute("UPDATE containers SET health=? WHERE id=?", (json_text.dumps(health), container_id))
+    if changed:
+        _changed(connection, container_id, f"health_status: {health['Status']}")
+
+
+def set_ports(connection: sqlite3.Connection, container_id: str, ports: list[Any]) -> None:
+    """What is published while it runs."""
+    connection.execute("UPDATE containers SET ports=? WHERE id=?", (json_text.dumps(ports), container_id))
+
+
+def rename(connection: sqlite3.Connection, container: Container, name: str) -> None:
+    """Give it another name. Inside the caller's transaction. Raises Conflict."""
+    try:
+        connection.execute("UPDATE containers SET name=? WHERE id=?", (name, container.id))
+    except connection.IntegrityError:
+        (holder,) = connection.execute("SELECT id FROM containers WHERE name = ?", (name,)).fetchone()
+        raise _name_taken("rename container", name, holder) from None
+    _changed(connection, container.id, "rename", oldName=container.name)
+
+
+def set_config(connection: sqlite3.Connection, container_id: str, config: ContainerConfig) -> None:
+    """Replace what was asked for. Inside the caller's transaction."""
+    connection.execute("UPDATE containers SET config=? WHERE id=?", (config.to_json(), container_id))
+    _changed(connection, container_id, "update")
+
+
 def delete(connection: sqlite3.Connection, container_id: str) -> None:
-    """Forget the container."""
+    """Forget the container; no failure where that has happened. Inside the caller's transaction."""
+    try:
+        _changed(connection, container_id, "destroy")
+    except NotFound:
+        return
     connection.execute("DELETE FROM containers WHERE id=?", (container_id,))
+
+
+def get(connection: sqlite3.Connection, container_id: str) -> Container:
+    """By its whole id. Raises NotFound."""
+    row = connection.execute(f"SELECT {_COLUMNS} FROM containers WHERE id = ?", (container_id,)).fetchone()
+    if row is None:
+        raise NotFound("find container", container_id[:12], "it was removed")
+    return Container(row)
 
 
 def list_all(connection: sqlite3.Connection) -> list[Container]:
@@ -223,28 +392,3 @@ def _free_base(connection: sqlite3.Connection) -> int:
         if base not in taken:
             return base
     raise HostError("create container", "", "every id range is taken", "remove containers that you no longer need")
-
-
-def _free_name(connection: sqlite3.Connection) -> str:
-    """Two words that no container has yet, so that people can say and type it."""
-    taken = {row[0] for row in connection.execute("SELECT name FROM containers")}
-    while True:
-        first, second, *rest = os.urandom(4)
-        name = f"{_FIRST[first % len(_FIRST)]}_{_SECOND[second % len(_SECOND)]}"
-        if len(taken) > 200:
-            name += f"_{rest[0] << 8 | rest[1]}"
-        if name not in taken:
-            return name
-
-
-_FIRST = """
-amber brisk calm clever cosy crisp daring eager fair fleet fond gentle glad golden grand happy honest humble jolly keen
-kind lively loyal lucky mellow merry modest neat nimble noble patient plucky polite proud quick quiet rapid ready
-sharp silent smart snug spry steady sunny swift tidy vivid warm wise witty zesty
-""".split()
-_SECOND = """
-auk badger bittern bunting crane curlew dabchick dipper dunlin egret falcon finch gannet godwit grebe harrier heron
-hobby hoopoe ibis jackdaw kestrel kite knot lapwing linnet magpie martin merlin nuthatch oriole osprey otter owl petrel
-pipit plover puffin quail raven redstart robin ruff shrike siskin skua snipe starling stoat stork swallow swift teal
-tern thrush wagtail warbler wigeon wren
-""".split()

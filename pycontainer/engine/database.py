@@ -15,8 +15,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
+Error: type[Exception] = _sqlite3.Error
+
 # Raised whenever a module's SCHEMA changes, so that opening an up-to-date database costs one PRAGMA.
-_VERSION = 1
+_VERSION = 2
 
 
 def open_database(root: str) -> sqlite3.Connection:
@@ -43,7 +45,7 @@ def open_database(root: str) -> sqlite3.Connection:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    from pycontainer.engine import containers
+    from pycontainer.engine import containers, events, volumes
     from pycontainer.image import store
     from pycontainer.network import lease
 
@@ -51,7 +53,14 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     if version > _VERSION:
         raise _sqlite3.DatabaseError(f"written by a newer pycontainer (version {version}, this one knows {_VERSION})")
     connection.execute("PRAGMA journal_mode=WAL")
-    for schema in (store.SCHEMA, lease.SCHEMA, containers.SCHEMA):
-        for statement in schema.split(";"):
-            connection.execute(statement)
-    connection.execute(f"PRAGMA user_version={_VERSION}")
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        # Read again inside it: another command may have been faster.
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        for older in range(version or _VERSION, _VERSION):
+            for statement in containers.MIGRATIONS.get(older, ()):
+                connection.execute(statement)
+        for schema in (store.SCHEMA, lease.SCHEMA, containers.SCHEMA, events.SCHEMA, volumes.SCHEMA):
+            for statement in schema.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={_VERSION}")

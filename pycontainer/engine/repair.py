@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import containers
+from pycontainer import json_text
+from pycontainer.engine import containers, ports, volume_data, volumes
 from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import PycontainerError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 KILLED = "the pycontainer process that ran it was killed"
+LOST = "the machine went down while it ran"
+_UNKNOWN = 255  # in place of an exit status that nobody saw
 
 
 def open_engine(settings: Settings, notify: Callable[[str], None]) -> sqlite3.Connection:
@@ -39,7 +42,7 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
     `notify` gets a line for each that cannot be put away. Raises OSError.
     """
     rows = dict(connection.execute("SELECT id, status FROM containers"))
-    suspects = {container_id for container_id, status in rows.items() if status != "exited"}
+    suspects = {container_id for container_id, status in rows.items() if status in containers.OWNED}
     suspects.update(containers.locked_ids(settings.state))
     suspects.update(state.list_ids(settings.runtime_root))
     suspects.update(container_id for container_id in _directories(settings) if container_id not in rows)
@@ -58,6 +61,7 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
                 continue
             containers.unlock(settings.state, container_id, owner)
     Store(settings.root, connection).clear_leftovers()
+    volumes.clear_leftovers(settings, connection, notify)
 
 
 def _cause(error: OSError | PycontainerError) -> str:
@@ -77,16 +81,61 @@ def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_
     """End what is left of a container whose lock the caller holds, and record it. Raises OSError."""
     end_processes(settings, container_id)
     # Read again under the lock: its owner may have put it away since the caller looked.
+    row = connection.execute("SELECT status, started FROM containers WHERE id=?", (container_id,)).fetchone()
+    if row is not None and row[0] in containers.OWNED:
+        status, error = _last_word(settings, container_id) or _guess(row[1])
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            containers.set_exited(connection, container_id, status, error)
+    put_away(settings, connection, container_id)
+
+
+def put_away(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
+    """Return what a container held that does not run any more; with --rm it goes itself. Raises OSError."""
+    for path in (f"{settings.monitors}/{container_id}", _word_path(settings, container_id)):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+    ports.release(connection, container_id)
     row = connection.execute("SELECT auto_remove, status FROM containers WHERE id=?", (container_id,)).fetchone()
-    if row is None or row[0]:
-        remove(settings, connection, container_id)
+    if row is None or (row[0] and row[1] != "created"):
+        remove(settings, connection, container_id, with_volumes=True)
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        if row[1] != "exited":
-            containers.set_exited(connection, container_id, 137, KILLED)
-        # Also of one that has exited: its owner may have been killed between the two.
         attach.detach(connection, container_id)
+
+
+def leave_word(settings: Settings, container_id: str, exit_status: int, error: str) -> None:
+    """Keep for the next command how a container ended, where the database could not take it. Failures are ignored."""
+    path = _word_path(settings, container_id)
+    try:
+        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
+        with open(path, "w") as file:
+            file.write(json_text.dumps([exit_status, error]))
+    except OSError:
+        pass
+
+
+def _last_word(settings: Settings, container_id: str) -> tuple[int, str] | None:
+    try:
+        with open(_word_path(settings, container_id)) as file:
+            status, error = json_text.loads(file.read())
+        return status, error
+    except (OSError, ValueError):
+        return None
+
+
+def _word_path(settings: Settings, container_id: str) -> str:
+    return f"{settings.state}/words/{container_id}"
+
+
+def _guess(started: float | None) -> tuple[int, str]:
+    """What is known of the end of a container without an owner: its processes were killed, or the machine went down."""
+    with open("/proc/stat") as file:
+        booted = next((int(line.split()[1]) for line in file if line.startswith("btime ")), 0)
+    return (_UNKNOWN, LOST) if started is not None and started < booted else (137, KILLED)
 
 
 def end_processes(settings: Settings, container_id: str) -> None:
@@ -100,10 +149,18 @@ def end_processes(settings: Settings, container_id: str) -> None:
         launch.delete(state.load(settings.runtime_root, container_id), force=True)
 
 
-def remove(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
-    """Forget a container that does not run, and free its directory. Raises OSError."""
+def remove(
+    settings: Settings, connection: sqlite3.Connection, container_id: str, *, with_volumes: bool = False
+) -> None:
+    """Forget a container that does not run, and free its directory; `with_volumes` also its volumes without a name.
+
+    Raises OSError.
+    """
     with connection:
         connection.execute("BEGIN IMMEDIATE")
+        discarded = volumes.release(settings, connection, container_id, anonymous=with_volumes)
         containers.delete(connection, container_id)
         attach.detach(connection, container_id)
     remove_tree(settings.container_directory(container_id))
+    for path in discarded:
+        volume_data.destroy(path)

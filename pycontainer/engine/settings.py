@@ -15,10 +15,23 @@ class Settings:
         self.state = os.environ.get("PYCONTAINER_STATE") or "/run/pycontainer"
         self.bridge = os.environ.get("PYCONTAINER_BRIDGE") or "pyc0"
 
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process the same settings."""
+        return {"PYCONTAINER_ROOT": self.root, "PYCONTAINER_STATE": self.state, "PYCONTAINER_BRIDGE": self.bridge}
+
     @property
     def runtime_root(self) -> str:
         """Where the OCI runtime keeps the state of the engine's containers; pycontainer-runtime's own are elsewhere."""
         return f"{self.state}/engine"
+
+    @property
+    def monitors(self) -> str:
+        """Where the monitors' sockets are, each called by its container's id."""
+        return f"{self.state}/monitors"
+
+    def log(self, container_id: str) -> str:
+        """The file that a container's output is written to; older ones beside it have .1, .2 … behind their names."""
+        return f"{self.container_directory(container_id)}/log"
 
     def cgroup(self, container_id: str) -> str:
         """A container's cgroup, from the hierarchy's root: /pycontainer/ID, below the state directory's own name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shlex
@@ -46,7 +47,7 @@ def import_tarball(
     settings = parse_changes(changes)
     on_read = reporter(progress, "reading", total)
 
-    def copy(descriptor: int, hasher: Hash) -> None:
+    def save(descriptor: int, hasher: Hash) -> None:
         done = 0
         while data := source.read(CHUNK):
             hasher.update(data)
@@ -56,7 +57,7 @@ def import_tarball(
                 on_read(done)
 
     with Workspace(store) as work:
-        layer = receive("archive", f"{work.directory}/archive", copy)
+        layer = receive("archive", f"{work.directory}/archive", save)
         diff_id, directory = work.unpack_base(layer, max_layer_size, progress)
         if not settings.keys() & {"Cmd", "Entrypoint"} and _has_shell(directory):
             settings["Cmd"] = [_SHELL]
@@ -92,14 +93,14 @@ def _has_shell(directory: str) -> bool:
         os.close(root)
 
 
-def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
-    """The config that Dockerfile instructions describe. Raises UsageError."""
-    settings: dict[str, Any] = {}
+def parse_changes(changes: Sequence[str], base: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The config that Dockerfile instructions make of `base`, which stays as it is. Raises UsageError."""
+    settings: dict[str, Any] = copy.deepcopy(base or {})
     for change in changes:
         instruction, _, rest = change.strip().partition(" ")
         rest = rest.strip()
         if not rest:
-            raise UsageError("import image", change, "an instruction needs an argument")
+            raise UsageError("--change", change, "an instruction needs an argument")
         match instruction.upper():
             case "CMD":
                 settings["Cmd"] = _command(rest)
@@ -125,7 +126,7 @@ def parse_changes(changes: Sequence[str]) -> dict[str, Any]:
                 settings.setdefault("Volumes", {}).update((path, {}) for path in paths)
             case _:
                 raise UsageError(
-                    "import image",
+                    "--change",
                     change,
                     f"unknown instruction {instruction}",
                     "CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and WORKDIR are known",
@@ -152,12 +153,12 @@ def _pairs(change: str, text: str) -> dict[str, str]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UsageError("import image", change, str(error).lower()) from error
+        raise UsageError("--change", change, str(error).lower()) from error
     if "=" not in words[0]:
         key, _, value = text.partition(" ")
         if not value:
-            raise UsageError("import image", change, "KEY=VALUE expected")
+            raise UsageError("--change", change, "KEY=VALUE expected")
         return {key: value.strip()}
     if not all("=" in word[1:] for word in words):
-        raise UsageError("import image", change, "KEY=VALUE expected")
+        raise UsageError("--change", change, "KEY=VALUE expected")
     return dict(word.split("=", 1) for word in words)

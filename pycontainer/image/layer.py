@@ -300,11 +300,11 @@ def _set_attributes(member: tarfile.TarInfo, target: int | bytes) -> int:
     if not (0 <= member.uid < 2**32 - 1 and 0 <= member.gid < 2**32 - 1):
         raise _refused(member, f"owner {member.uid}:{member.gid} is out of range")
     follow = isinstance(target, int)
-    nanoseconds = _nanoseconds(member)
+    nanoseconds = nanoseconds_of(member)
     os.chown(target, member.uid, member.gid, follow_symlinks=follow)
     for record, value in member.pax_headers.items():
         if record.startswith(_XATTR_RECORD):
-            _set_xattr(target, record.removeprefix(_XATTR_RECORD), _encode(value), follow)
+            set_xattr(target, record.removeprefix(_XATTR_RECORD), _encode(value), follow)
     if not member.issym():
         os.chmod(target, stat.S_IMODE(member.mode))
     if not member.isdir():
@@ -312,7 +312,8 @@ def _set_attributes(member: tarfile.TarInfo, target: int | bytes) -> int:
     return nanoseconds
 
 
-def _set_xattr(target: int | bytes, name: str, value: bytes, follow: bool) -> None:
+def set_xattr(target: int | bytes, name: str, value: bytes, follow: bool) -> None:
+    """Set one unless it is overlayfs's own, or the file system has none of its kind. Raises OSError."""
     if name.startswith(_OVERLAY_XATTRS):
         return
     try:
@@ -323,7 +324,7 @@ def _set_xattr(target: int | bytes, name: str, value: bytes, follow: bool) -> No
             raise
 
 
-def _nanoseconds(member: tarfile.TarInfo) -> int:
+def nanoseconds_of(member: tarfile.TarInfo) -> int:
     """The modification time. tarfile makes a float of it, which cannot hold nanoseconds; the pax record can."""
     text = member.pax_headers.get("mtime")
     if text is None:

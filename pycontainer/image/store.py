@@ -149,10 +149,12 @@ class Store:
         rows = self.connection.execute(f"{_SELECT} ORDER BY created DESC, id").fetchall()
         return [Image(row, self.layers) for row in rows]
 
-    def require(self, image_id: str) -> None:
-        """Raise NotFound unless the image is there still; inside a transaction it then stays."""
-        if self.connection.execute("SELECT 1 FROM images WHERE id = ?", (image_id,)).fetchone() is None:
+    def get(self, image_id: str) -> Image:
+        """By its whole ID; inside a transaction it stays. Raises NotFound."""
+        row = self.connection.execute(f"{_SELECT} WHERE id = ?", (image_id,)).fetchone()
+        if row is None:
             raise NotFound("no such image", image_id, hint=_ABSENT_HINT)
+        return Image(row, self.layers)
 
     def tag(self, image_id: str, name: str) -> None:
         """Make `name` mean the image, whatever it meant before. Raises UsageError, NotFound."""
@@ -163,7 +165,7 @@ class Store:
             raise UsageError("tag image", name, "a tag cannot hold a digest")
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
-            self.require(image_id)
+            self.get(image_id)
             self.connection.execute(
                 "REPLACE INTO image_names VALUES (?, ?, ?)", (str(wanted), wanted.familiar, image_id)
             )

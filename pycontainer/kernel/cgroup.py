@@ -124,6 +124,17 @@ def _enable(directory: str, controllers: frozenset[str]) -> None:
                     raise
 
 
+def is_frozen(directory: str) -> bool:
+    """Whether the processes in it, itself or an ancestor, are frozen or about to be: cgroup.freeze. Raises OSError."""
+    try:
+        return read(f"{directory}/cgroup.freeze") == "1\n" or "frozen 1\n" in read(f"{directory}/cgroup.events")
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV):
+            raise
+        # It is gone.
+        return False
+
+
 def kill(directory: str) -> None:
     """SIGKILL every process in the cgroup and below: cgroup.kill (Linux 5.14). Raises OSError unless it is gone."""
     try:

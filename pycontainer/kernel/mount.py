@@ -132,6 +132,7 @@ def set_propagation(tree: int, flags: int) -> None:
 
 
 PROC_SUPER_MAGIC = 0x9FA0
+SYSFS_MAGIC = 0x62656572
 
 
 def file_system_type(descriptor: int) -> int:

@@ -1,4 +1,6 @@
-"""A small client of rtnetlink(7) and of nfnetlink's nf_tables: what one container needs, and no more.
+"""A small client of netlink(7) and the messages of rtnetlink(7): what one container needs, and no more.
+
+Those of nf_tables and of connection tracking are in netfilter.py.
 
 A message is built from names (`IFLA_IFNAME`, `NLM_F_CREATE`, …), and its bytes and its explanation come from the same
 names, so they cannot differ. Every request asks for an acknowledgement; a refusal becomes an OSError whose text ends
@@ -15,29 +17,45 @@ import sys
 
 from pycontainer.kernel.namespace import CLONE_NEWNET, setns
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 NETLINK_ROUTE = 0
 NETLINK_NETFILTER = 12
 SOL_NETLINK = 270
 NETLINK_EXT_ACK = 11
 
 NLMSG_ERROR = 2
+NLMSG_DONE = 3
 
 MESSAGES = {
     "RTM_NEWLINK": 16,
     "RTM_DELLINK": 17,
     "RTM_GETLINK": 18,
+    "RTM_SETLINK": 19,
     "RTM_NEWADDR": 20,
     "RTM_NEWROUTE": 24,
+    "NFNL_MSG_BATCH_BEGIN": 16,
+    "NFNL_MSG_BATCH_END": 17,
     "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETTABLE": 10 << 8 | 1,
+    "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_NEWSETELEM": 10 << 8 | 12,
+    "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETSETELEM": 10 << 8 | 13,
+    "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_DELSETELEM": 10 << 8 | 14,
+    "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETGEN": 10 << 8 | 16,
+    "NFNL_SUBSYS_CTNETLINK<<8|IPCTNL_MSG_CT_GET": 1 << 8 | 1,
+    "NFNL_SUBSYS_CTNETLINK<<8|IPCTNL_MSG_CT_DELETE": 1 << 8 | 2,
 }
 
 # In strace's order.
 FLAGS = {
     "NLM_F_REQUEST": 0x1,
     "NLM_F_ACK": 0x4,
+    "NLM_F_DUMP": 0x300,
     "NLM_F_EXCL": 0x200,
     "NLM_F_CREATE": 0x400,
 }
+NLM_F_DUMP_INTR = 0x10
 NLM_F_CAPPED = 0x100
 NLM_F_ACK_TLVS = 0x200
 NLMSGERR_ATTR_MSG = 1
@@ -47,6 +65,7 @@ ATTRIBUTES = {
     "IFLA_IFNAME": 3,
     "IFLA_MTU": 4,
     "IFLA_MASTER": 10,
+    "IFLA_PROTINFO": 12,
     "IFLA_OPERSTATE": 16,
     "IFLA_LINKINFO": 18,
     "IFLA_NET_NS_FD": 28,
@@ -54,14 +73,54 @@ ATTRIBUTES = {
     "IFLA_INFO_KIND": 1,
     "IFLA_INFO_DATA": 2,
     "VETH_INFO_PEER": 1,
+    "IFLA_BRPORT_MODE": 4,
     "IFA_ADDRESS": 1,
     "IFA_LOCAL": 2,
     "IFA_BROADCAST": 4,
     "RTA_GATEWAY": 5,
     "NFTA_TABLE_NAME": 1,
+    "NFTA_TABLE_USERDATA": 6,
+    "NFTA_GEN_ID": 1,
+    "NFTA_SET_ELEM_LIST_TABLE": 1,
+    "NFTA_SET_ELEM_LIST_SET": 2,
+    "NFTA_SET_ELEM_LIST_ELEMENTS": 3,
+    "NFTA_LIST_ELEM": 1,
+    "NFTA_SET_ELEM_KEY": 1,
+    "NFTA_SET_ELEM_DATA": 2,
+    "NFTA_DATA_VALUE": 1,
+    "NFNL_BATCH_GENID": 1,
+    "CTA_TUPLE_ORIG": 1,
+    "CTA_TUPLE_REPLY": 2,
+    "CTA_TUPLE_IP": 1,
+    "CTA_TUPLE_PROTO": 2,
+    "CTA_IP_V4_SRC": 1,
+    "CTA_IP_V4_DST": 2,
+    "CTA_PROTO_NUM": 1,
+    "CTA_PROTO_DST_PORT": 3,
+    "CTA_ID": 12,
+    "CTA_FILTER": 25,
+    "CTA_FILTER_ORIG_FLAGS": 1,
+    "CTA_FILTER_REPLY_FLAGS": 2,
 }
 NLA_TYPE_MASK = 0x3FFF
-NESTED = frozenset(("IFLA_LINKINFO", "IFLA_INFO_DATA"))
+NESTED = frozenset(
+    (
+        "IFLA_LINKINFO",
+        "IFLA_INFO_DATA",
+        "IFLA_PROTINFO",
+        "NFTA_SET_ELEM_LIST_ELEMENTS",
+        "NFTA_LIST_ELEM",
+        "NFTA_SET_ELEM_KEY",
+        "NFTA_SET_ELEM_DATA",
+        "CTA_TUPLE_ORIG",
+        "CTA_TUPLE_REPLY",
+        "CTA_TUPLE_IP",
+        "CTA_TUPLE_PROTO",
+        "CTA_FILTER",
+    )
+)
+# Those whose four bytes are an IPv4 address.
+ADDRESSES = frozenset(("IFA_ADDRESS", "IFA_LOCAL", "IFA_BROADCAST", "RTA_GATEWAY", "CTA_IP_V4_SRC", "CTA_IP_V4_DST"))
 NLA_F_NESTED = 0x8000
 
 IFF_UP = 1
@@ -77,7 +136,6 @@ ATTRIBUTE = struct.Struct("=HH")  # struct nlattr: length, type
 IFINFOMSG = struct.Struct("=BxHiII")  # family, type, index, flags, change
 IFADDRMSG = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 RTMSG = struct.Struct("=8BI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
-NFGENMSG = struct.Struct("=BBH")  # family, version, resource
 
 BUFFER = 65536  # bytes
 
@@ -99,8 +157,9 @@ class Body:
         return f"{{{self.text}}}, {_describe_attributes(self.attributes)}" if self.attributes else f"{{{self.text}}}"
 
 
-# What an attribute holds: a string ends with NUL, an int is 32 bits wide, a dictionary and a Body nest.
-Value = str | int | bytes | dict[str, "Value"] | Body
+# What an attribute holds: a string ends with NUL, an int is 32 bits wide, a dictionary and a Body nest, and so does a
+# list, each of whose members is one NFTA_LIST_ELEM.
+Value = str | int | bytes | dict[str, "Value"] | list["Value"] | Body
 
 
 class Message:
@@ -145,18 +204,55 @@ class Netlink:
 
     def request(self, message: Message) -> list[bytes]:
         """Send `message`, wait until it is done; the payloads of the answer. Raises OSError(errno, text)."""
+        payloads, _ = self._request(message)
+        return payloads
+
+    def dump(self, message: Message) -> list[bytes]:
+        """The payloads of all that a message with NLM_F_DUMP asks for. Raises OSError(errno, text)."""
+        while True:
+            payloads, interrupted = self._request(message)
+            # Something was changed meanwhile: the list may lack what was there all the time.
+            if not interrupted:
+                return payloads
+
+    def _request(self, message: Message) -> tuple[list[bytes], bool]:
         self.sequence += 1
         self.socket.send(message.encode(self.sequence))
         payloads: list[bytes] = []
+        interrupted = False
         while True:
             for kind, flags, sequence, payload in _split(self.socket.recv(BUFFER)):
                 if sequence != self.sequence:
                     continue
-                if kind == NLMSG_ERROR:
-                    if error := _error(flags, payload):
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    # The end of a list has no explanation after its number.
+                    if error := _error(flags if kind == NLMSG_ERROR else 0, payload):
                         raise error
-                    return payloads
+                    return payloads, interrupted
+                interrupted = interrupted or bool(flags & NLM_F_DUMP_INTR)
                 payloads.append(payload)
+
+    def transact(self, messages: list[Message]) -> None:
+        """Send a batch of nfnetlink's, of which the kernel does all or nothing. Raises OSError(errno, text).
+
+        The first and the last message are its frame; each of the others asks for an acknowledgement.
+        """
+        first = self.sequence + 1
+        self.sequence += len(messages)
+        self.socket.send(b"".join(message.encode(first + place) for place, message in enumerate(messages)))
+        waiting = set(range(first + 1, self.sequence))
+        failure: OSError | None = None
+        while waiting:
+            for kind, flags, sequence, payload in _split(self.socket.recv(BUFFER)):
+                error = _error(flags, payload) if kind == NLMSG_ERROR else None
+                # The frame itself is only answered when it is refused, and then nothing else is.
+                if sequence == first and error:
+                    raise error
+                if sequence in waiting:
+                    waiting.discard(sequence)
+                    failure = failure or error
+        if failure:
+            raise failure
 
 
 def socket_in_namespace(netns: int) -> Netlink:
@@ -231,6 +327,16 @@ def del_link(name: str) -> Message:
     return Message("RTM_DELLINK", ("NLM_F_ACK",), _link({"IFLA_IFNAME": name}))
 
 
+def set_hairpin(index: int) -> Message:
+    """Let a port of a bridge send a frame back to where it came from."""
+    body = Body(
+        IFINFOMSG.pack(_socket.AF_BRIDGE, 0, index, 0, 0),
+        f"ifi_family=AF_BRIDGE, ifi_index={index}",
+        {"IFLA_PROTINFO": {"IFLA_BRPORT_MODE": b"\1"}},
+    )
+    return Message("RTM_SETLINK", ("NLM_F_ACK",), body)
+
+
 def new_address(index: int, address: bytes, prefix_length: int) -> Message:
     """An IPv4 address on a link, with the broadcast address of its subnet."""
     host_bits = (1 << 32 - prefix_length) - 1
@@ -253,19 +359,18 @@ def new_default_route(gateway: bytes) -> Message:
     return Message("RTM_NEWROUTE", ("NLM_F_ACK", "NLM_F_EXCL", "NLM_F_CREATE"), body)
 
 
-def get_table(name: str) -> Message:
-    """Look an nft table of family ip up by its name; ENOENT where there is none. For NETLINK_NETFILTER."""
-    body = Body(NFGENMSG.pack(_socket.AF_INET, 0, 0), "nfgen_family=AF_INET", {"NFTA_TABLE_NAME": name})
-    return Message("NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETTABLE", ("NLM_F_ACK",), body)
-
-
 def parse_attributes(data: bytes) -> dict[int, bytes]:
     """The attributes in `data`, by their type numbers."""
-    attributes = {}
+    return dict(list_attributes(data))
+
+
+def list_attributes(data: bytes) -> list[tuple[int, bytes]]:
+    """The attributes in `data` in their order, where one type may occur several times."""
+    attributes = []
     offset = 0
     while offset + ATTRIBUTE.size <= len(data):
         length, kind = ATTRIBUTE.unpack_from(data, offset)
-        attributes[kind & NLA_TYPE_MASK] = data[offset + ATTRIBUTE.size : offset + length]
+        attributes.append((kind & NLA_TYPE_MASK, data[offset + ATTRIBUTE.size : offset + length]))
         offset += _aligned(max(length, ATTRIBUTE.size))
     return attributes
 
@@ -277,8 +382,12 @@ def _link(attributes: dict[str, Value], index: int = 0, up: bool = False) -> Bod
 
 
 def _encode_attributes(attributes: dict[str, Value]) -> bytes:
+    return _encode_pairs(attributes.items())
+
+
+def _encode_pairs(pairs: Iterable[tuple[str, Value]]) -> bytes:
     parts = []
-    for name, value in attributes.items():
+    for name, value in pairs:
         data = _encode_value(value)
         kind = ATTRIBUTES[name] | (NLA_F_NESTED if name in NESTED else 0)
         length = ATTRIBUTE.size + len(data)
@@ -293,6 +402,8 @@ def _encode_value(value: Value) -> bytes:
         return struct.pack("=I", value)
     if isinstance(value, dict):
         return _encode_attributes(value)
+    if isinstance(value, list):
+        return _encode_pairs(("NFTA_LIST_ELEM", member) for member in value)
     if isinstance(value, Body):
         return value.encode()
     return value
@@ -307,10 +418,14 @@ def _describe_value(name: str, value: Value) -> str:
         return f'"{value}"'
     if isinstance(value, dict):
         return _describe_attributes(value)
+    if isinstance(value, list):
+        return "[" + ", ".join(_describe_value("NFTA_LIST_ELEM", member) for member in value) + "]"
     if isinstance(value, Body):
         return f"{{{value}}}"
+    if name in ADDRESSES and isinstance(value, bytes):
+        return f'inet_addr("{_socket.inet_ntoa(value)}")'
     if isinstance(value, bytes):
-        return value.hex(":") if name == "IFLA_ADDRESS" else f'inet_addr("{_socket.inet_ntoa(value)}")'
+        return value.hex(":") if name == "IFLA_ADDRESS" else '"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
     if name == "IFLA_EXT_MASK":
         return "RTEXT_FILTER_SKIP_STATS"
     return str(value)

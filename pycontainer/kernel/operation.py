@@ -65,6 +65,12 @@ class Journal:
         self._is_terminal = out is not None and os.isatty(out)
         self._names: dict[str, str] = {}
 
+    def close(self) -> None:
+        """Explain no more, and close the descriptor. May be called twice."""
+        if self.out is not None:
+            os.close(self.out)
+            self.out = None
+
     def define(self, name: str, value: str) -> None:
         """Print `value` as `$name` from here on, because an id of 64 digits in every line hides all the rest."""
         if self.out is not None:

@@ -9,15 +9,21 @@ import struct
 import prctl
 
 from pycontainer.kernel.namespace import CLONE_NAMES
-from pycontainer.kernel.signals import SIGCHLD
+from pycontainer.kernel.signals import SIGCHLD, SIGKILL, send
 from pycontainer.kernel.syscalls import call, decode, number, syscall
 
 CLONE_PIDFD = 0x1000
+CLONE_PARENT = 0x8000
 CLONE_INTO_CGROUP = 0x200000000
 
 CLOSE_RANGE_CLOEXEC = 4
 
-_FLAG_NAMES = {"CLONE_PIDFD": CLONE_PIDFD, **CLONE_NAMES, "CLONE_INTO_CGROUP": CLONE_INTO_CGROUP}
+_FLAG_NAMES = {
+    "CLONE_PIDFD": CLONE_PIDFD,
+    "CLONE_PARENT": CLONE_PARENT,
+    **CLONE_NAMES,
+    "CLONE_INTO_CGROUP": CLONE_INTO_CGROUP,
+}
 _python = ctypes.PyDLL(None, use_errno=True)
 _python.syscall.restype = ctypes.c_long
 
@@ -31,12 +37,15 @@ def clone3(flags: int, cgroup: int | None = None) -> tuple[int, int]:
     """clone3(2) in the manner of fork(2): (pid, pidfd) in the parent, (0, -1) in the child.
 
     `cgroup` is a descriptor of a cgroup v2 directory in which the child is born. The caller must be single-threaded,
-    and the child must end in execve(2) or _exit(2). Raises OSError.
+    and the child must end in execve(2) or _exit(2). With CLONE_PARENT it is a child of the caller's parent. Raises
+    OSError.
     """
     pidfd = ctypes.c_int(-1)
+    # The kernel refuses one with CLONE_PARENT: it is that of the caller then.
+    exit_signal = 0 if flags & CLONE_PARENT else SIGCHLD
     flags |= CLONE_PIDFD | (CLONE_INTO_CGROUP if cgroup is not None else 0)
     arguments = struct.pack(
-        "11Q", flags, ctypes.addressof(pidfd), 0, 0, SIGCHLD, 0, 0, 0, 0, 0, cgroup if cgroup is not None else 0
+        "11Q", flags, ctypes.addressof(pidfd), 0, 0, exit_signal, 0, 0, 0, 0, 0, cgroup if cgroup is not None else 0
     )
     # PyDLL keeps the interpreter's lock and the hooks are those of os.fork(), because the child runs Python.
     _python.PyOS_BeforeFork()
@@ -51,6 +60,17 @@ def clone3(flags: int, cgroup: int | None = None) -> tuple[int, int]:
     return pid, pidfd.value
 
 
+def end(pidfd: int) -> None:
+    """Kill the process, reap it where it is a child of this one, and close the pidfd. Raises OSError."""
+    send(pidfd, SIGKILL)
+    try:
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+    except ChildProcessError:
+        # A sibling, which its parent reaps; or it was reaped.
+        pass
+    os.close(pidfd)
+
+
 def close_range_cloexec(first: int) -> None:
     """Mark every descriptor from `first` on close-on-exec, known to us or not: close_range(2). Raises OSError."""
     syscall("close_range", first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
@@ -59,6 +79,11 @@ def close_range_cloexec(first: int) -> None:
 def set_parent_death_signal(signum: int) -> None:
     """PR_SET_PDEATHSIG: `signum` when the parent dies, 0 for none. Raises OSError."""
     prctl.set_pdeathsig(signum)
+
+
+def set_name(name: str) -> None:
+    """PR_SET_NAME: what ps(1) and top(1) call this process; 15 characters at most."""
+    prctl.set_name(name)
 
 
 def set_dumpable(dumpable: bool) -> None:

@@ -20,6 +20,7 @@ SIGINT = NUMBERS["SIGINT"]
 SIGQUIT = NUMBERS["SIGQUIT"]
 SIGKILL = NUMBERS["SIGKILL"]
 SIGTERM = NUMBERS["SIGTERM"]
+SIGPIPE = NUMBERS["SIGPIPE"]
 SIGCHLD = NUMBERS["SIGCHLD"]
 SIGCONT = NUMBERS["SIGCONT"]
 SIGWINCH = NUMBERS["SIGWINCH"]
@@ -66,6 +67,17 @@ def restore_child_signal() -> None:
     _signal.signal(SIGCHLD, _signal.SIG_DFL)
 
 
+def ignore_children() -> None:
+    """Children are reaped by the kernel: SIGCHLD ignored. A child that waits for its own undoes it first."""
+    _signal.signal(SIGCHLD, _signal.SIG_IGN)
+
+
+def ignore(numbers: list[int]) -> None:
+    """These have no effect from now on."""
+    for number in numbers:
+        _signal.signal(number, _signal.SIG_IGN)
+
+
 def report_to(descriptor: int, numbers: list[int]) -> dict[int, object]:
     """From now on each of these signals is only a byte, its number, written to the non-blocking `descriptor`.
 
@@ -77,6 +89,7 @@ def report_to(descriptor: int, numbers: list[int]) -> dict[int, object]:
     before = {number: handler for number, handler in before.items() if handler is not _signal.SIG_IGN}
     for number in before:
         _signal.signal(number, _ignore_in_python)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, numbers)
     return before
 
 

@@ -7,7 +7,12 @@ import os
 import struct
 import termios
 
+from pycontainer.kernel.descriptors import close_others
 from pycontainer.kernel.signals import SIGINT, SIGQUIT
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TIOCSPTLCK = 0x40045431
 TIOCGPTPEER = 0x5441
@@ -54,11 +59,15 @@ def take_controlling_terminal(slave: int) -> None:
 
 
 class RawMode:
-    """A terminal in raw mode while the context lasts, as it was before afterwards: termios(3)."""
+    """A terminal in raw mode while the context lasts, as it was before afterwards: termios(3).
+
+    Also when this process is killed: a child of its own waits for that, and gives the terminal back.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.saved = termios.tcgetattr(descriptor)
+        self._guard = -1
 
     def __enter__(self) -> RawMode:
         self.apply()
@@ -66,6 +75,11 @@ class RawMode:
 
     def apply(self) -> None:
         """Enter raw mode (again, after a stop and continue)."""
+        if self._guard < 0:
+            self._guard = self._start_guard()
+        termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._raw())
+
+    def _raw(self) -> list[Any]:
         iflag, oflag, cflag, lflag, ispeed, ospeed, cc = self.saved
         iflag &= ~(
             termios.IGNBRK | termios.BRKINT | termios.PARMRK | termios.ISTRIP
@@ -76,7 +90,28 @@ class RawMode:
         cflag = cflag & ~(termios.CSIZE | termios.PARENB) | termios.CS8
         cc = list(cc)
         cc[termios.VMIN], cc[termios.VTIME] = 1, 0
-        termios.tcsetattr(self.descriptor, termios.TCSADRAIN, [iflag, oflag, cflag, lflag, ispeed, ospeed, cc])
+        return [iflag, oflag, cflag, lflag, ispeed, ospeed, cc]
+
+    def _start_guard(self) -> int:
+        """Fork the child; the pipe that tells it of our end, or by a byte that it is not needed. Raises OSError."""
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        if os.fork() == 0:
+            try:
+                # A session of its own, so that nothing that is typed or sent to our process group ends it.
+                os.setsid()
+                os.close(writer)
+                close_others({self.descriptor, reader})
+                if not os.read(reader, 1):
+                    self._give_back()
+            finally:
+                os._exit(0)
+        os.close(reader)
+        return writer
+
+    def _give_back(self) -> None:
+        """Restore the settings, unless the shell has made its own meanwhile."""
+        if termios.tcgetattr(self.descriptor)[:4] == self._raw()[:4]:
+            termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self.saved)
 
     def restore(self) -> None:
         """The settings as they were. Errors are ignored: the terminal may have gone."""
@@ -84,6 +119,14 @@ class RawMode:
             termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self.saved)
         except (OSError, termios.error):
             pass
+        if self._guard >= 0:
+            try:
+                os.write(self._guard, b"\0")
+            except OSError:
+                # It was killed.
+                pass
+            os.close(self._guard)
+            self._guard = -1
 
     def __exit__(self, *_: object) -> None:
         self.restore()

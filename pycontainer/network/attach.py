@@ -34,6 +34,9 @@ from pycontainer.network.operations import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
+
+    from pycontainer.network.publication import Publication
 
 NAME = "bridge"  # what docker(1) calls its default network
 LINK_PREFIX = "pyc"
@@ -55,10 +58,16 @@ class Network:
         self.mtu = link.mtu
 
 
-def ensure_bridge(journal: Journal, connection: sqlite3.Connection, interface: str) -> tuple[Network, list[str]]:
+def ensure_bridge(
+    journal: Journal,
+    connection: sqlite3.Connection,
+    interface: str,
+    published: Callable[[sqlite3.Connection], list[Publication]] = lambda _: [],
+) -> tuple[Network, list[str]]:
     """The bridge network, made first if it is not there, and lines to show the user (mostly none).
 
-    Several processes may do this at once. Do not call it inside a transaction. Raises UsageError, Conflict, HostError,
+    `published` tells what the running containers publish, for a table of rules that has to be made anew. Several
+    processes may do this at once. Do not call it inside a transaction. Raises UsageError, Conflict, HostError,
     StepFailed.
     """
     if len(interface) > 15 or not interface.isascii() or not interface.translate({45: "", 46: "", 95: ""}).isalnum():
@@ -75,7 +84,8 @@ def ensure_bridge(journal: Journal, connection: sqlite3.Connection, interface: s
             if network is None:
                 from pycontainer.network import bridge
 
-                notices += bridge.make(journal, connection, NAME, interface, table_name(interface))
+                table = table_name(interface)
+                notices += bridge.make(journal, connection, NAME, interface, table, published(connection))
                 network = _find_network(journal, connection, interface)
         if network is None:
             raise Conflict("set up the bridge", interface, "it was deleted while it was being made")

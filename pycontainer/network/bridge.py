@@ -18,6 +18,7 @@ from pycontainer.network import lease, rules
 from pycontainer.network.files import nameservers
 from pycontainer.network.lease import StoredNetwork
 from pycontainer.network.operations import HINTS, DeleteLink, FindLink, NetworkOperation
+from pycontainer.network.publication import Publication
 
 # Away from what others take by themselves: docker 172.17 and up and 192.168, podman 10.88 and up, libvirt 192.168.122,
 # Kubernetes 10.96 and 10.244. A /20 has room for more ports than a bridge can have (1,023).
@@ -30,8 +31,15 @@ WIDEST_ROUTE = 5
 MTU = 1500  # bytes; less where the host's own way out carries less
 
 
-def make(journal: Journal, connection: sqlite3.Connection, name: str, interface: str, table: str) -> list[str]:
-    """Make what is missing of the network `name`; lines to show the user.
+def make(
+    journal: Journal,
+    connection: sqlite3.Connection,
+    name: str,
+    interface: str,
+    table: str,
+    published: list[Publication],
+) -> list[str]:
+    """Make what is missing of the network `name`; lines to show the user. `published` is what its containers publish.
 
     Runs inside the caller's transaction. Every step may have been done before: what was killed half way is continued
     here. Raises Conflict, HostError, StepFailed.
@@ -54,7 +62,7 @@ def make(journal: Journal, connection: sqlite3.Connection, name: str, interface:
             if not isinstance(link, Link):
                 raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
             journal.perform(AddBridgeAddress(route, interface, link.index, gateway, subnet))
-            journal.perform(rules.ApplyRules(table, interface, str(subnet)))
+            journal.perform(rules.ApplyRules(table, interface, str(subnet), published))
             # Last, because a bridge that is up is taken as complete.
             journal.perform(SetBridgeUp(route, interface, link.index))
         except PycontainerError:

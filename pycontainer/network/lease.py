@@ -85,6 +85,14 @@ def allocate(connection: sqlite3.Connection, network: str, container_id: str) ->
     return chosen
 
 
+def address_of(connection: sqlite3.Connection, network: str, container_id: str) -> str:
+    """What of `network` is leased to the container, "" for nothing."""
+    row = connection.execute(
+        "SELECT address FROM leases WHERE network = ? AND container_id = ?", (network, container_id)
+    ).fetchone()
+    return str(row[0]) if row else ""
+
+
 def release(connection: sqlite3.Connection, container_id: str) -> None:
     """Give back whatever is leased to the container; nothing is no failure."""
     connection.execute("DELETE FROM leases WHERE container_id = ?", (container_id,))
@@ -96,6 +104,11 @@ def pack_address(text: str) -> bytes:
         return _socket.inet_pton(_socket.AF_INET, text)
     except OSError:
         raise ValueError(f"not an IPv4 address: {text}") from None
+
+
+def unpack_address(data: bytes) -> str:
+    """Four bytes as an IPv4 address."""
+    return _socket.inet_ntoa(data)
 
 
 def split_subnet(subnet: str) -> tuple[int, int]:

@@ -6,22 +6,26 @@ import errno
 import os
 import time
 
+from pycontainer.kernel.netfilter import get_table, table_comment
 from pycontainer.kernel.netlink import (
     Link,
     Message,
     Netlink,
     del_link,
     get_link,
-    get_table,
     new_address,
     new_default_route,
     new_veth,
+    set_hairpin,
     set_link_up,
     socket_in_namespace,
 )
 from pycontainer.kernel.operation import Operation
 
 IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+# What the nft table says of itself. The number is raised with every change of rules.program: a table that says
+# anything else is made anew.
+TABLE_COMMENT = "pycontainer, rules 2"
 
 CARRIER_ATTEMPTS = 200  # a millisecond apart
 
@@ -114,7 +118,7 @@ class AwaitCarrier(Request):
 
 
 class FindTable(Request):
-    """Its result says whether the nft table of family ip exists."""
+    """Its result says whether the nft table of family ip exists, with the rules of this version."""
 
     protocol = "NETLINK_NETFILTER"
     step = "find nft table"
@@ -125,21 +129,19 @@ class FindTable(Request):
 
     def execute(self) -> bool:
         try:
-            self.send()
+            payloads = self.send()
         except OSError as error:
             # EINVAL comes from a kernel that has not loaded nf_tables yet: nft will, or will say why not.
             if error.errno in (errno.ENOENT, errno.EINVAL):
                 return False
             raise
-        return True
+        return table_comment(payloads[0]) == TABLE_COMMENT
 
 
-class ReadForwarding(NetworkOperation):
-    """Its result says whether IPv4 packets are forwarded between the host's links."""
+class ReadSetting(NetworkOperation):
+    """A sysctl that is on or off; its result says which. `path` is below /proc/sys."""
 
     step = "read"
-    path = IP_FORWARD
-    reason = "does the host pass packets between the bridge and its other links"
 
     def describe(self) -> str:
         return f'openat(AT_FDCWD, "{self.path}", O_RDONLY|O_CLOEXEC)'
@@ -155,17 +157,19 @@ class ReadForwarding(NetworkOperation):
             os.close(descriptor)
 
 
-class EnableForwarding(NetworkOperation):
+class EnableSetting(NetworkOperation):
     step = "write"
-    path = IP_FORWARD
-    reason = "without forwarding, containers reach the host and each other, and nothing beyond"
-    hint = "switch it on yourself: sysctl -w net.ipv4.ip_forward=1"
+
+    @property
+    def assignment(self) -> str:
+        # With slashes, because a link's name may have dots.
+        return self.path.removeprefix("/proc/sys/") + "=1"
 
     def describe(self) -> str:
         return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite("1")'
 
     def shell(self) -> str:
-        return "sysctl -w net.ipv4.ip_forward=1"
+        return f"sysctl -w {self.assignment}"
 
     def execute(self) -> None:
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
@@ -173,6 +177,17 @@ class EnableForwarding(NetworkOperation):
             os.write(descriptor, b"1")
         finally:
             os.close(descriptor)
+
+
+class ReadForwarding(ReadSetting):
+    path = IP_FORWARD
+    reason = "does the host pass packets between the bridge and its other links"
+
+
+class EnableForwarding(EnableSetting):
+    path = IP_FORWARD
+    reason = "without forwarding, containers reach the host and each other, and nothing beyond"
+    hint = "switch it on yourself: sysctl -w net.ipv4.ip_forward=1"
 
 
 class CreateVeth(Request):
@@ -257,3 +272,11 @@ class AddDefaultRoute(Request):
         super().__init__(
             netlink, new_default_route(gateway), text, in_namespace(netns, f"ip route add default via {text}")
         )
+
+
+class SetHairpin(Request):
+    step = "set hairpin mode"
+    reason = "what the container sends to a port that it has published itself goes out where it came in"
+
+    def __init__(self, netlink: Netlink, name: str, index: int) -> None:
+        super().__init__(netlink, set_hairpin(index), name, f"bridge link set dev {name} hairpin on")

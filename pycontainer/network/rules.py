@@ -14,29 +14,66 @@ from typing import Any
 
 from pycontainer.errors import HostError
 from pycontainer.kernel.operation import Journal
-from pycontainer.network.operations import NetworkOperation
+from pycontainer.network.operations import TABLE_COMMENT, NetworkOperation
+from pycontainer.network.publication import MAPS, PROTOCOLS, VALUE, Publication, by_map
 
 # Where sbin is not in a user's PATH (su without a login shell).
 SBIN = "/usr/sbin:/sbin"
 
 
-def program(table: str, interface: str, subnet: str) -> str:
-    """What `nft -f -` reads: applied whole or not at all, as often as one likes."""
-    return (
-        f"add table ip {table}\n"
-        f"add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}\n"
-        f"flush chain ip {table} postrouting\n"
-        f'add rule ip {table} postrouting ip saddr {subnet} oifname != "{interface}" masquerade\n'
+def program(table: str, interface: str, subnet: str, published: list[Publication]) -> str:
+    """What `nft -f -` reads: applied whole or not at all, as often as one likes. The table is made anew.
+
+    guard    before anything else sees a packet: 127.0.0.0/8 means this host and nobody behind the bridge, and nobody
+             outside gets to a container's own address, past what is published
+    publish  the look into the maps of published ports, the more particular key first; for what is addressed to this
+             host, by others (prerouting; 127.0.0.0/8 is never theirs) and by itself (output)
+    """
+    bridge = f'"{interface}"'
+    lines = [
+        f"add table ip {table}",
+        f"delete table ip {table}",
+        f'add table ip {table} {{ comment "{TABLE_COMMENT}"; }}',
+        *(f"add map ip {table} {name} {{ type {key} : {VALUE}; }}" for name, key in MAPS.items()),
+        f"add chain ip {table} guard {{ type filter hook prerouting priority raw; policy accept; }}",
+        f"add rule ip {table} guard iifname {bridge} ip saddr 127.0.0.0/8 drop",
+        f"add rule ip {table} guard iifname {bridge} ip daddr 127.0.0.0/8 drop",
+        f'add rule ip {table} guard iifname != {{ "lo", {bridge} }} ip daddr {subnet} drop',
+        f"add chain ip {table} publish",
+        *(f"add rule ip {table} publish {rule}" for rule in _LOOK_UP),
+        f"add chain ip {table} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}",
+        f"add rule ip {table} prerouting ip daddr != 127.0.0.0/8 fib daddr type local jump publish",
+        # By number, because nft knows the name dstnat for prerouting only.
+        f"add chain ip {table} output {{ type nat hook output priority -100; policy accept; }}",
+        f"add rule ip {table} output fib daddr type local jump publish",
+        f"add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
+        f"add rule ip {table} postrouting ip saddr {subnet} oifname != {bridge} masquerade",
+        # What a container or 127.0.0.1 sends through a published port has to come back by the way that it went.
+        f"add rule ip {table} postrouting oifname {bridge} ct status dnat "
+        f"ip saddr {{ 127.0.0.0/8, {subnet} }} masquerade",
+        *(f"add element ip {table} {name} {{ {', '.join(map(str, members))} }}" for name, members in by_map(published)),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+_LOOK_UP = [
+    f"meta l4proto {{ {', '.join(PROTOCOLS)} }} dnat to {key} map @{name}"
+    for key, name in (
+        ("ip daddr . meta l4proto . th dport", "published_at"),
+        ("meta l4proto . th dport", "published"),
     )
+]
 
 
 class ApplyRules(NetworkOperation):
     step = "apply nft rules"
-    reason = "outside nobody knows the containers' subnet: what leaves it takes the host's address"
+    reason = (
+        "outside nobody knows the containers' subnet: what leaves takes the host's address, what is published enters"
+    )
 
-    def __init__(self, table: str, interface: str, subnet: str) -> None:
+    def __init__(self, table: str, interface: str, subnet: str, published: list[Publication]) -> None:
         self.path = table
-        self.program = program(table, interface, subnet)
+        self.program = program(table, interface, subnet, published)
 
     def describe(self) -> str:
         return "\n".join(['execve("nft", ["nft", "-f", "-"])', *(f"  {line}" for line in self.program.splitlines())])
@@ -118,9 +155,10 @@ def remedy(ruleset: list[dict[str, Any]], family: str, table: str, chain: str, i
     """A shell line that lets the containers through; in docker's chain for such rules where there is one."""
     if (family, table, chain) != ("ip", "filter", "FORWARD"):
         begin = f"nft insert rule {family} {table} {chain}"
-        return f"{begin} iifname {interface} accept; {begin} oifname {interface} ct state established,related accept"
+        answers = f"{begin} oifname {interface} ct state established,related accept"
+        return f"{begin} iifname {interface} accept; {answers}; {begin} oifname {interface} ct status dnat accept"
     chains = {entry["chain"]["name"] for entry in ruleset if entry.get("chain", {}).get("table") == table}
     begin = f"iptables -I {'DOCKER-USER' if 'DOCKER-USER' in chains else chain}"
-    return (
-        f"{begin} -i {interface} -j ACCEPT; {begin} -o {interface} -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT"
-    )
+    # DNAT is what comes to a published port.
+    states = "ESTABLISHED,RELATED,DNAT"
+    return f"{begin} -i {interface} -j ACCEPT; {begin} -o {interface} -m conntrack --ctstate {states} -j ACCEPT"

@@ -18,7 +18,7 @@ from pycontainer.kernel.operation import Journal
 from pycontainer.runtime import sync
 from pycontainer.runtime.mounts import PROPAGATION, Options
 from pycontainer.runtime.operations import devices, filesystem, identity
-from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Spec
+from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Process, Spec
 
 DEFAULT_DEVICES = [
     Device.character("/dev/null", 1, 3),
@@ -71,7 +71,7 @@ class Inherited:
         self.tethered = tethered
 
 
-class _Host:
+class Host:
     """What is read of the host's /proc while it is there: the last capability's number, this program's own file."""
 
     __slots__ = ("last_capability", "program")
@@ -91,7 +91,7 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
         process.set_dumpable(False)
         signals.restore_defaults()
         # because the container's /proc, which is all there is later, is not to be believed
-        host = _Host()
+        host = Host()
         sync.unpack(channel.recv(1024), sync.MAPPED)
 
         stdio = _set_up(spec, inherited, journal)
@@ -161,7 +161,7 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     if spec.process.terminal and inherited.console is not None:
         # because the terminal's devpts is mounted only now, and /dev/console must exist before the root is read-only
         rows, columns = spec.process.console_size
-        master, slave = perform(devices.OpenTerminal(root, spec.process.uid, rows, columns))
+        master, slave = perform(devices.OpenConsole(root, spec.process.uid, rows, columns))
         send_descriptor(inherited.console, master)
         os.close(master)
         stdio = (slave, slave, slave)
@@ -214,16 +214,27 @@ def _become_program(
     stdio: tuple[int, int, int],
     inherited: Inherited,
     connection: _socket.socket,
-    host: _Host,
+    host: Host,
     journal: Journal,
 ) -> None:
-    """Give up what is not granted, in the order in which each step still has the right to be made; then execve."""
-    perform = journal.perform
-    program = spec.process
     if spec.process.terminal:
         # because the terminal belongs to the program's user, and root may take it whoever that is
-        perform(identity.TakeTerminal(stdio[0]))
+        journal.perform(identity.TakeTerminal(stdio[0]))
+    give_up_privileges(spec.process, host, journal)
+    if inherited.tethered:
+        # because the kernel forgets it when the ids change; then look, because the parent may have died before
+        process.set_parent_death_signal(signals.SIGKILL)
+        if is_closed(connection):
+            os._exit(1)
+    execute(spec.process, stdio, host, journal)
 
+
+def give_up_privileges(program: Process, host: Host, journal: Journal) -> None:
+    """Become the program's user, with nothing that is not granted; in its directory.
+
+    In the order in which each step still has the right to be made. Raises StepFailed, HostError.
+    """
+    perform = journal.perform
     sets = _capability_sets(program.capabilities)
     # because root may enter directories that the program's user may not, as in runc; if not root, then perhaps the user
     entered = _enter(identity.ChangeDirectory(program.cwd), journal)
@@ -238,12 +249,13 @@ def _become_program(
     if not entered:
         perform(identity.ChangeDirectory(program.cwd))
     os.umask(program.umask if program.umask is not None else 0o022)
-    if inherited.tethered:
-        # because the kernel forgets it when the ids change; then look, because the parent may have died before
-        process.set_parent_death_signal(signals.SIGKILL)
-        if is_closed(connection):
-            os._exit(1)
+    # because it became what /proc/sys/fs/suid_dumpable says when the ids changed
+    process.set_dumpable(False)
 
+
+def execute(program: Process, stdio: tuple[int, int, int], host: Host, journal: Journal) -> None:
+    """Never returns: execve(2). Raises CommandNotFound, CommandNotExecutable, StepFailed."""
+    perform = journal.perform
     # because a program may be granted too little for what was done above: few descriptors, little memory
     for number, soft, hard in program.rlimits:
         perform(identity.SetRlimit(number, soft, hard))
@@ -293,7 +305,7 @@ def _find_program(name: str, env: list[str]) -> str:
     raise CommandNotFound("exec", name, "executable file not found in $PATH", f"the container's PATH is {search}")
 
 
-def _refuse_interpreter(path: str, host: _Host) -> None:
+def _refuse_interpreter(path: str, host: Host) -> None:
     """Refuse to execute this very program, by whatever name, as the program itself or as its interpreter."""
     for _ in range(6):
         try:

@@ -7,11 +7,10 @@ Between the two whoever called wires the network. A create that fails undoes eve
 from __future__ import annotations
 
 import _socket
-import fcntl
 import os
 
 from pycontainer.errors import Conflict, HostError
-from pycontainer.kernel import cgroup, descriptors, device_filter, rlimit, signals
+from pycontainer.kernel import cgroup, descriptors, device_filter, process, rlimit, signals
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Interruptible, Undo
@@ -44,12 +43,14 @@ def create(
     stdio: tuple[int, int, int] = (0, 1, 2),
     console: _socket.socket | None = None,
     tethered: bool = False,
+    sibling: bool = False,
 ) -> Container:
     """Make the container and leave it waiting for `start`. Raises a PycontainerError; then nothing is left of it.
 
     stdio     descriptors that become the program's 0, 1, 2 (unless it has a terminal)
     console   where the terminal's master is sent, with SCM_RIGHTS
-    tethered  the container dies with the calling process
+    tethered  the container dies with its parent
+    sibling   its parent is the caller's parent, and not the caller
     """
     if spec.process.terminal and console is None:
         raise HostError("create container", container_id, "a terminal needs a console socket", "--console-socket PATH")
@@ -61,7 +62,7 @@ def create(
         # Before the cgroup is made, so that `delete` finds it, should this process be killed.
         state.State(directory, 0, 0, spec.bundle, cgroup_path, spec.annotations).save()
         _make_cgroup(spec, hierarchy, cgroup_path, journal, undo)
-        listener = _listen(directory)
+        listener = descriptors.listen(directory, "start.sock")
         undo.push(listener.close)
         ours, theirs = descriptors.pair()
         undo.push(ours.close)
@@ -71,20 +72,20 @@ def create(
             inherited = init.Inherited(
                 sync=theirs,
                 start=listener,
-                stdio=_above_two(stdio, inherited_descriptors),
+                stdio=descriptors.above_two(stdio, inherited_descriptors),
                 console=console,
                 root_tree=root_tree,
                 trees=trees,
                 tethered=tethered,
             )
-            pid, pidfd = _clone(spec, cgroup_path, journal)
+            pid, pidfd = _clone(spec, cgroup_path, journal, process.CLONE_PARENT if sibling else 0)
             if pid == 0:
                 ours.close()
                 init.run(spec, inherited, journal)
-        undo.push(_end, pidfd)
+        undo.push(process.end, pidfd)
         _configure_child(spec, pid, journal)
         with Interruptible():
-            sync.unpack(_ask(ours, sync.MAPPED) or b"", sync.READY)
+            sync.unpack(sync.ask(ours, sync.MAPPED) or b"", sync.READY)
         ours.close()
         listener.close()
         container_state = state.of_process(directory, pid, spec.bundle, cgroup_path, spec.annotations)
@@ -100,16 +101,15 @@ def start(container_state: state.State) -> None:
     if container_state.status() != "created":
         cause = f"it is {container_state.status()}, not created"
         raise Conflict("start container", container_state.container_id, cause)
-    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
     try:
-        try:
-            # The name is what is claimed: only one process can rename it, and who does is the one that starts.
-            os.rename(path, claimed)
-            _connect(connection, claimed)
-            os.unlink(claimed)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise Conflict("start container", container_state.container_id, "it was started or has ended") from None
-        answer = _ask(connection, sync.START)
+        # The name is what is claimed: only one process can rename it, and who does is the one that starts.
+        os.rename(path, claimed)
+        connection = descriptors.connect(container_state.directory, os.path.basename(claimed))
+        os.unlink(claimed)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise Conflict("start container", container_state.container_id, "it was started or has ended") from None
+    try:
+        answer = sync.ask(connection, sync.START)
         if answer is None:
             raise HostError("start container", container_state.container_id, "its first process has ended")
         sync.unpack(answer, b"")
@@ -117,28 +117,14 @@ def start(container_state: state.State) -> None:
         connection.close()
 
 
-def _ask(channel: _socket.socket, message: bytes) -> bytes | None:
-    """Send `message` and wait for the answer, b"" at end of file; None from a process that died without reading it."""
-    try:
-        channel.send(message)
-    except BrokenPipeError:
-        # It may have said why before it died.
-        return channel.recv(65536) or None
-    try:
-        return channel.recv(65536)
-    except ConnectionResetError:
-        return None
-
-
 def kill(container_state: state.State, signum: int) -> None:
     """Send a signal to the first process. Raises Conflict unless it is created or running."""
     try:
-        pidfd = os.pidfd_open(container_state.pid)
-    except OSError:
+        pidfd = container_state.open_process()
+    except ProcessLookupError:
         raise _not_running(container_state) from None
     try:
-        # Checked after the pidfd is open, so that a recycled pid is never hit.
-        if not container_state.is_alive() or not signals.send(pidfd, signum):
+        if not signals.send(pidfd, signum):
             raise _not_running(container_state)
     finally:
         os.close(pidfd)
@@ -170,12 +156,6 @@ def reap(container: Container) -> None:
     except ChildProcessError:
         pass
     os.close(container.pidfd)
-
-
-def _end(pidfd: int) -> None:
-    signals.send(pidfd, signals.SIGKILL)
-    os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
-    os.close(pidfd)
 
 
 def remove_cgroup(path: str) -> None:
@@ -262,37 +242,6 @@ def _has_no_swap(path: str) -> bool:
         return True
 
 
-def _listen(directory: str) -> _socket.socket:
-    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-    # Bound through the descriptor's path, because a socket's path has at most 107 bytes.
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        listener.bind(f"/proc/self/fd/{descriptor}/start.sock")
-        listener.listen(1)
-    finally:
-        os.close(descriptor)
-    return listener
-
-
-def _connect(connection: _socket.socket, path: str) -> None:
-    directory, name = os.path.split(path)
-    descriptor = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        connection.connect(f"/proc/self/fd/{descriptor}/{name}")
-    finally:
-        os.close(descriptor)
-
-
-def _above_two(stdio: tuple[int, int, int], held: Undo) -> tuple[int, int, int]:
-    """Copies with numbers above 2, because the child puts them on 0, 1 and 2 and must not overwrite one by another."""
-    copies = []
-    for descriptor in stdio:
-        copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
-        held.push(os.close, copy)
-        copies.append(copy)
-    return copies[0], copies[1], copies[2]
-
-
 def _open_trees(spec: Spec, cgroup_path: str, journal: Journal, held: Undo) -> tuple[int, dict[int, int]]:
     root_options = Options(["rbind"])
     root_tree = journal.perform(parent.CloneTree(spec.root, root_options, "the root file system", [], []))
@@ -313,9 +262,8 @@ def _open_trees(spec: Spec, cgroup_path: str, journal: Journal, held: Undo) -> t
     return root_tree, trees
 
 
-def _clone(spec: Spec, cgroup_path: str, journal: Journal) -> tuple[int, int]:
+def _clone(spec: Spec, cgroup_path: str, journal: Journal, flags: int) -> tuple[int, int]:
     """Clone the child into its namespaces, those that exist already by way of this process."""
-    flags = 0
     homes: list[tuple[int, int]] = []
     try:
         for kind, path in spec.namespaces.items():

@@ -11,13 +11,16 @@ import sys
 
 from pycontainer import __version__
 from pycontainer.errors import HostError, NotFound, PycontainerError, UsageError
-from pycontainer.kernel import signals
+from pycontainer.kernel import signals, standard
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from typing import Any
 
+    from pycontainer.kernel.operation import Journal
     from pycontainer.runtime.launch import Container
+    from pycontainer.runtime.spec import Process
 
 USAGE = """\
 usage: pycontainer-runtime [--root DIR] COMMAND …
@@ -26,6 +29,8 @@ usage: pycontainer-runtime [--root DIR] COMMAND …
   create [-b BUNDLE] [--explain] [--pid-file F] [--console-socket S] ID     make a container that waits for start
   start ID                                                                 let it execute its program
   state ID                                                                 print its state as JSON
+  exec [-t] [-d] [-e NAME=VALUE] [--cwd DIR] [-u UID[:GID]] … ID COMMAND…  execute one more program in it
+  exec -p FILE [-d] … ID                                                   the same; FILE says it as config.json does
   kill [-a] ID [SIGNAL]                                                    send a signal (default SIGTERM)
   delete [-f] ID                                                           remove it
   list [-q] [-f table|json]                                                print all containers
@@ -55,24 +60,49 @@ _OPTIONS: dict[str, dict[str, tuple[str, bool]]] = {
     },
     "start": {},
     "state": {},
+    "exec": {
+        "-p": ("process", True),
+        "--process": ("process", True),
+        "-t": ("tty", False),
+        "--tty": ("tty", False),
+        "-d": ("detach", False),
+        "--detach": ("detach", False),
+        "--pid-file": ("pid-file", True),
+        "--console-socket": ("console-socket", True),
+        "--explain": ("explain", False),
+        "--cwd": ("cwd", True),
+        "-e": ("env", True),
+        "--env": ("env", True),
+        "-u": ("user", True),
+        "--user": ("user", True),
+        "-g": ("additional-gids", True),
+        "--additional-gids": ("additional-gids", True),
+        "-c": ("cap", True),
+        "--cap": ("cap", True),
+        "--no-new-privs": ("no-new-privs", False),
+    },
     "kill": {"-a": ("all", False), "--all": ("all", False)},
     "delete": {"-f": ("force", False), "--force": ("force", False)},
     "list": {"-q": ("quiet", False), "--quiet": ("quiet", False), "-f": ("format", True), "--format": ("format", True)},
 }
 _OPTIONS["run"] = _OPTIONS["create"] | {"-d": ("detach", False), "--detach": ("detach", False)}
+# These may stand more than once, and their value is a list.
+_LISTS = ("env", "additional-gids", "cap")
+# Their first operand is followed by somebody else's options: a command's own.
+_LEADING = ("", "exec")
 
 
-def _parse(arguments: list[str], command: str) -> tuple[dict[str, str], list[str]]:
-    """(options by name, the rest from the first operand on for the global options, all operands otherwise)."""
+def _parse(arguments: list[str], command: str) -> tuple[dict[str, Any], list[str]]:
+    """(options by name, all operands). In those of _LEADING whatever follows the first operand is an operand."""
     table = _OPTIONS[command]
-    options: dict[str, str] = {}
+    options: dict[str, Any] = {}
     operands: list[str] = []
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
         if not word.startswith("-") or word == "-":
             operands.append(word)
-            if not command:
+            if command in _LEADING:
                 return options, operands + rest
             continue
         if word == "--":
@@ -87,7 +117,10 @@ def _parse(arguments: list[str], command: str) -> tuple[dict[str, str], list[str
             if not rest:
                 raise UsageError(f"pycontainer-runtime {command}".rstrip(), name, "needs a value", "see --help")
             value = rest.pop(0)
-        options[option] = value if takes_value else "1"
+        if option in _LISTS:
+            options.setdefault(option, []).append(value)
+        else:
+            options[option] = value if takes_value else "1"
     return options, operands
 
 
@@ -95,26 +128,32 @@ def main() -> None:
     """Run one command and exit: 0, 1 on an error (as runc), or for `run` the program's own status."""
     # A start lives too briefly to have garbage worth looking for; what stays longer enables it again (relay.py).
     gc.disable()
+    standard.open_closed()
     os.umask(0o022)
     signals.restore_child_signal()
     try:
         status = _main(sys.argv[1:])
-    except PycontainerError as error:
-        sys.stderr.write(f"pycontainer-runtime: {error}\n")
-        status = error.exit_status if error.exit_status in (126, 127) else 1
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"pycontainer-runtime: {where}{(error.strerror or str(error)).lower()}\n")
-        status = 1
     except Exception as error:
-        if os.environ.get("PYCONTAINER_DEBUG"):
-            raise
-        hint = "hint: this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
-        sys.stderr.write(f"pycontainer-runtime: {type(error).__name__}: {error}\n{hint}\n")
-        status = 1
+        status = _complain(error, 1)
     sys.stdout.flush()
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
     os._exit(status)
+
+
+def _complain(error: Exception, status: int) -> int:
+    """Print what went wrong; `status`, or that of a program which cannot be executed."""
+    if isinstance(error, PycontainerError):
+        sys.stderr.write(f"pycontainer-runtime: {error}\n")
+        return error.exit_status if error.exit_status in (126, 127) else status
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"pycontainer-runtime: {where}{(error.strerror or str(error)).lower()}\n")
+        return status
+    if os.environ.get("PYCONTAINER_DEBUG"):
+        raise error
+    hint = "hint: this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
+    sys.stderr.write(f"pycontainer-runtime: {type(error).__name__}: {error}\n{hint}\n")
+    return status
 
 
 def _main(arguments: list[str]) -> int:
@@ -140,39 +179,40 @@ def _one_id(operands: list[str], most: int = 1) -> str:
     return operands[0]
 
 
-def _create(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _create(root: str, options: dict[str, Any], operands: list[str]) -> int:
     _create_container(root, options, operands)
     return 0
 
 
-def _create_container(root: str, options: dict[str, str], operands: list[str]) -> Container:
-    container_id = _one_id(operands)
-    console = None
-    if path := options.get("console-socket"):
-        import _socket
+def _create_container(root: str, options: dict[str, Any], operands: list[str]) -> Container:
+    return _make(root, options, _one_id(operands), _connect_console(options))
 
-        console = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        try:
-            console.connect(path)
-        except OSError as error:
-            cause = (error.strerror or str(error)).lower()
-            raise UsageError("connect to --console-socket", path, cause) from None
-    return _make(root, options, container_id, console)
+
+def _connect_console(options: dict[str, Any]) -> _socket.socket | None:
+    path = options.get("console-socket")
+    if not path:
+        return None
+    import _socket
+
+    console = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        console.connect(path)
+    except OSError as error:
+        cause = (error.strerror or str(error)).lower()
+        raise UsageError("connect to --console-socket", path, cause) from None
+    return console
 
 
 def _make(
     root: str,
-    options: dict[str, str],
+    options: dict[str, Any],
     container_id: str,
     console: _socket.socket | None,
     tethered: bool = False,
 ) -> Container:
-    if os.geteuid() != 0:
-        raise HostError("this must be run as root", hint="put sudo before the command")
-    from pycontainer.kernel.operation import Journal
+    journal = _open_journal(options)
     from pycontainer.runtime import launch, spec
 
-    journal = Journal(os.dup(2) if "explain" in options else None)
     container = launch.create(
         spec.load(options.get("bundle", ".")),
         container_id,
@@ -181,25 +221,42 @@ def _make(
         console=console,
         tethered=tethered,
     )
-    if path := options.get("pid-file"):
-        try:
-            with open(f"{path}.new", "w") as file:
-                file.write(str(container.state.pid))
-            os.rename(f"{path}.new", path)
-        except OSError as error:
-            launch.delete(container.state, force=True)
-            raise UsageError("write --pid-file", path, (error.strerror or "").lower()) from None
+    try:
+        _write_pid(options, container.state.pid)
+    except UsageError:
+        launch.delete(container.state, force=True)
+        raise
     return container
 
 
-def _start(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _open_journal(options: dict[str, Any]) -> Journal:
+    if os.geteuid() != 0:
+        raise HostError("this must be run as root", hint="put sudo before the command")
+    from pycontainer.kernel.operation import Journal
+
+    return Journal(os.dup(2) if "explain" in options else None)
+
+
+def _write_pid(options: dict[str, Any], pid: int) -> None:
+    path = options.get("pid-file")
+    if not path:
+        return
+    try:
+        with open(f"{path}.new", "w") as file:
+            file.write(str(pid))
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        raise UsageError("write --pid-file", path, (error.strerror or "").lower()) from None
+
+
+def _start(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import launch, state
 
     launch.start(state.load(root, _one_id(operands)))
     return 0
 
 
-def _run(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _run(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import launch
 
     container_id = _one_id(operands)
@@ -212,11 +269,11 @@ def _run(root: str, options: dict[str, str], operands: list[str]) -> int:
             raise
         return 0
     from pycontainer.kernel import descriptors
-    from pycontainer.runtime.relay import Relay
+    from pycontainer.runtime.relay import ProcessRelay
 
     ours, theirs = descriptors.pair()
     container = _make(root, options, container_id, theirs, tethered=True)
-    relay = Relay(container.pidfd)
+    relay = ProcessRelay(container.pidfd)
     try:
         relay.adopt_terminal(ours)
         launch.start(container.state)
@@ -226,7 +283,85 @@ def _run(root: str, options: dict[str, str], operands: list[str]) -> int:
         launch.delete(container.state, force=True)
 
 
-def _state(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _exec(root: str, options: dict[str, Any], operands: list[str]) -> int:
+    try:
+        return _execute(root, options, operands)
+    except Exception as error:
+        # As in runc: 1 would be taken for the program's own.
+        return _complain(error, 255)
+
+
+def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
+    journal = _open_journal(options)
+    from pycontainer.kernel import interpreter
+    from pycontainer.runtime import state
+
+    container = state.load(root, _one_id(operands[:1]))
+    if container.shares_our_root() and not interpreter.is_read_only():
+        interpreter.execute_read_only(sys.orig_argv, dict(os.environ))
+    from pycontainer.kernel import descriptors, process
+    from pycontainer.kernel.undo import Undo
+    from pycontainer.runtime import join
+    from pycontainer.runtime.relay import JoinedRelay
+
+    program = _program(container.bundle, options, operands[1:])
+    ours, theirs = descriptors.pair()
+    console = _connect_console(options) if "detach" in options else theirs
+    # Signals wait, because from the moment when the program runs they are for the program.
+    with Undo() as undo:
+        joined = join.execute(container, program, journal, console=console)
+        undo.push(process.end, joined.pidfd)
+        _write_pid(options, joined.pid)
+        undo.forget()
+        if "detach" in options:
+            return 0
+        relay = JoinedRelay(joined.pidfd)
+    try:
+        relay.adopt_terminal(ours)
+        return relay.run()
+    finally:
+        relay.close()
+
+
+def _program(bundle: str, options: dict[str, Any], words: list[str]) -> Process:
+    """What the options say; the rest is as --process says, or as the container's own program has it."""
+    from pycontainer.runtime import spec
+
+    path = options.get("process")
+    if not words and not path:
+        raise UsageError("pycontainer-runtime exec", "", "expected a command after the container's id", "see --help")
+    given = spec.Fields(spec.read_process(path) if path else spec.read(bundle).get("process"), "process")
+    fields = dict(given.data)
+    if words:
+        fields["args"] = words
+    if "tty" in options or not path:
+        fields["terminal"] = "tty" in options
+    if "cwd" in options:
+        fields["cwd"] = options["cwd"]
+    if "no-new-privs" in options:
+        fields["noNewPrivileges"] = True
+    fields["env"] = given.texts("env") + options.get("env", [])
+    user = dict(given.object("user").data)
+    if "user" in options:
+        uid, _, gid = options["user"].partition(":")
+        user["uid"], user["gid"] = _number("--user", uid), _number("--user", gid or "0")
+    gids = [_number("--additional-gids", text) for text in options.get("additional-gids", [])]
+    user["additionalGids"] = given.object("user").numbers("additionalGids") + gids
+    fields["user"] = user
+    sets = given.object("capabilities")
+    # Ambient ones have to be inheritable, which no option makes them.
+    kinds = ("bounding", "effective", "permitted", *(["ambient"] if sets.texts("inheritable") else []))
+    fields["capabilities"] = sets.data | {kind: sets.texts(kind) + options.get("cap", []) for kind in kinds}
+    return spec.Process(spec.Fields(fields, "process"))
+
+
+def _number(option: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(option, repr(text), "must be a number")
+    return int(text)
+
+
+def _state(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer import json_text
     from pycontainer.runtime import state
 
@@ -234,7 +369,7 @@ def _state(root: str, options: dict[str, str], operands: list[str]) -> int:
     return 0
 
 
-def _kill(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _kill(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import launch, state
 
     container = state.load(root, _one_id(operands, most=2))
@@ -255,7 +390,7 @@ def _signal(text: str) -> int:
     return number
 
 
-def _delete(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _delete(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import launch, state
 
     try:
@@ -268,7 +403,7 @@ def _delete(root: str, options: dict[str, str], operands: list[str]) -> int:
     return 0
 
 
-def _list(root: str, options: dict[str, str], operands: list[str]) -> int:
+def _list(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import state
 
     containers = []
@@ -296,6 +431,7 @@ def _list(root: str, options: dict[str, str], operands: list[str]) -> int:
 
 _COMMANDS = {
     "run": _run,
+    "exec": _exec,
     "create": _create,
     "start": _start,
     "state": _state,

@@ -1,7 +1,8 @@
-"""Between the caller's terminal or pipes and a container in the foreground: bytes, signals, window size, exit status.
+"""Between the caller's terminal or pipes and a program in the foreground: bytes, signals, window size, exit status.
 
 One poll(2) loop. Each direction is one `_Pipe` with a bounded buffer, so that a slow reader slows its writer and
-nothing else, and memory stays bounded.
+nothing else, and memory stays bounded. How signals and the window's size reach the program, and how its end is
+learnt, is up to the subclass: `ProcessRelay` for a child of this process.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import gc
 import os
 import select
 
-from pycontainer.kernel import descriptors, signals, syscalls, terminal
+from pycontainer.kernel import descriptors, signals, terminal
+from pycontainer.runtime.deliver import deliver, is_handled, wait
 
 _CHUNK = 1 << 16
 
@@ -23,19 +25,19 @@ _OURS = {"CHLD", "CLD", "KILL", "STOP", "TSTP", "TTIN", "TTOU", "CONT", "PIPE", 
 _FORWARDED = {number for name, number in signals.NUMBERS.items() if name[3:] not in _OURS} | {*range(34, signals.NSIG)}
 _REPORTED = [*_FORWARDED, signals.SIGWINCH, signals.SIGCONT]
 
-# What these do by default is nothing or a stop, not an end: signal(7).
-_HARMLESS = {signals.NUMBERS[f"SIG{name}"] for name in ("CHLD", "CONT", "URG", "WINCH", "TSTP", "TTIN", "TTOU", "STOP")}
-
 
 class _Pipe:
-    """Copies from one descriptor to another, as far as poll says that they are ready."""
+    """Copies from one descriptor to another, as far as poll says that they are ready.
 
-    __slots__ = ("buffer", "close_target", "source", "target")
+    is_input  from the caller to the program: the target is ours to close, and otherwise the source
+    """
 
-    def __init__(self, source: int, target: int, close_target: bool) -> None:
+    __slots__ = ("buffer", "is_input", "source", "target")
+
+    def __init__(self, source: int, target: int, *, is_input: bool) -> None:
         self.source = source
         self.target = target
-        self.close_target = close_target
+        self.is_input = is_input
         self.buffer = b""
 
     def discard(self) -> None:
@@ -45,24 +47,25 @@ class _Pipe:
 
     def finish(self) -> None:
         """No more can be copied: the target, where it is ours, learns of it by end of file."""
-        if self.close_target and self.target >= 0:
+        if self.is_input and self.target >= 0:
             os.close(self.target)
         self.source = self.target = -1
         self.buffer = b""
 
 
 class Relay:
-    """Serves a container in the foreground until it has ended and all of its output is written."""
+    """Serves a program in the foreground until it has ended and all of its output is written.
 
-    def __init__(self, pidfd: int) -> None:
-        self.pidfd = pidfd
+    end  descriptor that is ready when there may be news of its end: see `notice_end`
+    """
+
+    def __init__(self, end: int) -> None:
+        self._end = end
         self.status: int | None = None
         self._pipes: list[_Pipe] = []
         self._owned: list[int] = []
         self._closed = False
-        self._master = -1
         self._raw: terminal.RawMode | None = None
-        self._fatal = 0
         # Signals become bytes in a pipe, so that poll sees them together with everything else.
         self._wake, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._handlers = signals.report_to(self._wake_writer, _REPORTED)
@@ -70,26 +73,36 @@ class Relay:
     def add_output(self, source: int, target: int) -> None:
         """Copy what the container writes (`source`, closed by the relay) to `target` of the caller's."""
         self._owned.append(source)
-        self._pipes.append(_Pipe(source, target, close_target=False))
+        self._pipes.append(_Pipe(source, target, is_input=False))
 
     def add_input(self, source: int, target: int) -> None:
         """Copy the caller's input to the container (`target`, closed by the relay at the end of the input)."""
-        self._pipes.append(_Pipe(source, target, close_target=True))
+        self._pipes.append(_Pipe(source, target, is_input=True))
 
-    def adopt_terminal(self, console: _socket.socket, *, interactive: bool = True) -> None:
-        """Take the terminal's master that the container sent, if it sent one, and join it to descriptors 0 and 1."""
-        master = descriptors.receive_descriptor(console)
-        if master is None:
-            return
-        self._master = master
-        self._owned.append(self._master)
-        self._pipes.append(_Pipe(self._master, 1, close_target=False))
-        if interactive:
-            self._pipes.append(_Pipe(0, self._master, close_target=False))
-        if interactive and os.isatty(0):
+    def notice_end(self) -> None:
+        """Called when `end` is ready; sets `status` when the program has ended."""
+        raise NotImplementedError
+
+    def deliver(self, number: int) -> None:
+        """Pass a signal on to the program."""
+        raise NotImplementedError
+
+    def resize(self) -> None:
+        """The terminal's window may have another size: tell the program."""
+
+    def take_input(self, typed: bytes) -> bytes:
+        """Called with what was read for the program; what is to be passed on."""
+        return typed
+
+    def lose_output(self, target: int) -> bool:
+        """Nobody reads `target` any more; whether the program's output is to be read on, and discarded."""
+        return False
+
+    def make_raw(self) -> None:
+        """Put the terminal at descriptor 0 into raw mode until the relay is closed, where it is one."""
+        if os.isatty(0):
             self._raw = terminal.RawMode(0)
             self._raw.apply()
-        self._resize()
 
     def run(self) -> int:
         """The container's exit status: the program's own, or 128 + n when signal n ended it."""
@@ -113,21 +126,21 @@ class Relay:
         for descriptor in self._owned:
             os.close(descriptor)
         for pipe in self._pipes:
-            if pipe.close_target and pipe.target >= 0:
+            if pipe.is_input and pipe.target >= 0:
                 os.close(pipe.target)
         self._owned, self._pipes = [], []
         os.close(self._wake)
         os.close(self._wake_writer)
 
     def _outputs(self) -> list[_Pipe]:
-        return [pipe for pipe in self._pipes if pipe.source in self._owned or (pipe.buffer and not pipe.close_target)]
+        return [pipe for pipe in self._pipes if pipe.source in self._owned or (pipe.buffer and not pipe.is_input)]
 
     def _turn(self, timeout: int | None) -> bool:
         """Wait for something to do, at most `timeout` milliseconds, and do it; whether there was anything."""
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         if self.status is None:
-            poll.register(self.pidfd, select.POLLIN)
+            poll.register(self._end, select.POLLIN)
         wanted: dict[int, int] = {}
         for pipe in self._pipes:
             if pipe.buffer:
@@ -144,8 +157,8 @@ class Relay:
                 self._write(pipe)
             elif not pipe.buffer and pipe.source in ready:
                 self._read(pipe)
-        if self.pidfd in ready:
-            self._reap()
+        if self.status is None and self._end in ready:
+            self.notice_end()
         return bool(ready)
 
     def _read(self, pipe: _Pipe) -> None:
@@ -163,15 +176,9 @@ class Relay:
         elif pipe.target < 0:
             pipe.buffer = b""
         else:
-            if pipe.target == self._master:
-                self._interrupt(pipe.buffer)
+            if pipe.is_input:
+                pipe.buffer = self.take_input(pipe.buffer)
             self._write(pipe)
-
-    def _interrupt(self, typed: bytes) -> None:
-        """See to it that Ctrl-C ends a first process without a handler, to which the kernel sends nothing."""
-        for number, character in terminal.signal_characters(self._master):
-            if character in typed and not self._is_handled(number):
-                self.deliver(number)
 
     def _write(self, pipe: _Pipe) -> None:
         try:
@@ -186,8 +193,7 @@ class Relay:
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET):
                 _complain(f"write the container's output: {os.strerror(error.errno or 0).lower()}")
-            if pipe.source == self._master:
-                # Read on, because a program would wait for ever to write to a terminal that nobody reads.
+            if not pipe.is_input and self.lose_output(pipe.target):
                 pipe.discard()
                 return
             # The container learns of it as any writer does, by SIGPIPE, when its pipe is closed.
@@ -199,62 +205,66 @@ class Relay:
     def _handle_signals(self) -> None:
         for number in os.read(self._wake, 4096):
             if number == signals.SIGWINCH:
-                self._resize()
+                self.resize()
             elif number == signals.SIGCONT:
                 if self._raw:
                     self._raw.apply()
-                    self._resize()
+                    self.resize()
             elif number in _FORWARDED:
                 self.deliver(number)
 
+
+class ProcessRelay(Relay):
+    """For a container whose first process is a child of this process, and whose terminal's master comes here."""
+
+    def __init__(self, pidfd: int) -> None:
+        super().__init__(pidfd)
+        self._pidfd = pidfd
+        self._master = -1
+        self._fatal = 0
+
+    def adopt_terminal(self, console: _socket.socket) -> None:
+        """Take the terminal's master that the container sent, if it sent one, and join it to descriptors 0 and 1."""
+        master = descriptors.receive_descriptor(console)
+        if master is None:
+            return
+        self._master = master
+        self.add_output(master, 1)
+        self.add_input(0, os.dup(master))
+        self.make_raw()
+        self.resize()
+
+    def notice_end(self) -> None:
+        self.status = wait(self._pidfd, self._fatal)
+
     def deliver(self, number: int) -> None:
-        """Send a signal to the container's first process, and see to it that it has its effect.
-
-        The kernel drops a signal for PID 1 of a namespace that has no handler for it: pid_namespaces(7). Such a
-        program would be ended by it anywhere else, so it is ended here too, and its status is 128 + n.
-        """
-        if not self._is_handled(number):
+        if deliver(self._pidfd, number):
             self._fatal = number
-            number = signals.SIGKILL
-        signals.send(self.pidfd, number)
 
-    def _is_handled(self, number: int) -> bool:
-        if number in _HARMLESS or number == signals.SIGKILL:
-            return True
-        try:
-            with open(f"/proc/self/fdinfo/{self.pidfd}") as file:
-                pid = next(int(line[4:]) for line in file if line.startswith("Pid:"))
-            with open(f"/proc/{pid}/status") as file:
-                masks = [int(line[8:], 16) for line in file if line.startswith(("SigBlk", "SigIgn", "SigCgt"))]
-        except (OSError, StopIteration, ValueError):
-            return True
-        try:
-            with open(f"/proc/{pid}/syscall") as file:
-                system_call = file.read().split()[0]
-        except (OSError, IndexError):
-            # A kernel without this file (CONFIG_HAVE_ARCH_TRACEHOOK), or the process has ended.
-            system_call = ""
-        # Blocked for a signalfd(2), or awaited in sigtimedwait(2), as init programs do, is handled as well.
-        if system_call == str(syscalls.number("rt_sigtimedwait")):
-            return True
-        return any(mask >> (number - 1) & 1 for mask in masks)
-
-    def _resize(self) -> None:
+    def resize(self) -> None:
         if self._master >= 0:
             try:
                 terminal.set_window_size(self._master, *terminal.window_size(0 if os.isatty(0) else 1))
             except OSError:
                 pass
 
-    def _reap(self) -> None:
-        result = os.waitid(os.P_PIDFD, self.pidfd, os.WEXITED)
-        assert result is not None
-        if result.si_code == os.CLD_EXITED:
-            self.status = result.si_status
-        else:
-            self.status = 128 + (
-                self._fatal if self._fatal and result.si_status == signals.SIGKILL else result.si_status
-            )
+    def take_input(self, typed: bytes) -> bytes:
+        # Ctrl-C ends a first process without a handler too, to which the kernel sends nothing.
+        for number, character in terminal.signal_characters(self._master) if self._master >= 0 else ():
+            if character in typed and not is_handled(self._pidfd, number):
+                self.deliver(number)
+        return typed
+
+    def lose_output(self, target: int) -> bool:
+        # Read on, because a program would wait for ever to write to a terminal that nobody reads.
+        return self._master >= 0
+
+
+class JoinedRelay(ProcessRelay):
+    """For one more program in a container: it is not PID 1, so that a signal does what it does anywhere."""
+
+    def deliver(self, number: int) -> None:
+        signals.send(self._pidfd, number)
 
 
 def _complain(text: str) -> None:

@@ -14,6 +14,10 @@ from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.namespace import TYPES, IdMap
 from pycontainer.kernel.rlimit import NUMBERS as NUMBERS_OF_LIMITS
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
 Json = dict[str, object]
 
 
@@ -138,6 +142,13 @@ class Process:
             if fields.data.get(name):
                 raise HostError("read config.json", f"process.{name}", "not supported", f"remove process.{name}")
 
+    def with_arguments(self, args: list[str]) -> Process:
+        """Another program as the same user in the same directory, without a terminal."""
+        other = object.__new__(Process)
+        other.__dict__.update(self.__dict__)
+        other.args, other.terminal = args, False
+        return other
+
 
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
@@ -249,6 +260,13 @@ class Spec:
         self.rootfs_propagation = linux.text("rootfsPropagation")
         _check(fields, linux, self.namespaces, self.uid_mappings, self.gid_mappings)
 
+    def host_uid(self, uid: int) -> int:
+        """What a user id of the container's is on the host; -1 for one that is not mapped."""
+        for extent in self.uid_mappings:
+            if extent.inside <= uid < extent.inside + extent.size:
+                return extent.outside + uid - extent.inside
+        return uid if not self.uid_mappings else -1
+
 
 def _check(fields: Fields, linux: Fields, namespaces: dict[int, str], uids: list[IdMap], gids: list[IdMap]) -> None:
     if TYPES["mount"] not in namespaces:
@@ -271,13 +289,25 @@ def _check(fields: Fields, linux: Fields, namespaces: dict[int, str], uids: list
 def load(bundle: str) -> Spec:
     """The Spec of the bundle directory. Raises UsageError that names the file and what is wrong with it."""
     bundle = os.path.abspath(bundle)
-    path = os.path.join(bundle, "config.json")
+    return Spec(read(bundle), bundle)
+
+
+def read(bundle: str) -> Any:
+    """The value of a bundle's config.json, unchecked. Raises UsageError."""
+    hint = "a bundle is a directory with config.json and the root file system; `runc spec` writes one"
+    return _read_json("read config.json", os.path.join(bundle, "config.json"), hint)
+
+
+def read_process(path: str) -> Any:
+    """The value of a file that holds what `process` is in a config.json, unchecked. Raises UsageError."""
+    return _read_json("read --process", path, "")
+
+
+def _read_json(step: str, path: str, hint: str) -> Any:
     try:
         with open(path, encoding="utf-8") as file:
-            config = json_text.loads(file.read())
+            return json_text.loads(file.read())
     except OSError as error:
-        hint = "a bundle is a directory with config.json and the root file system; `runc spec` writes one"
-        raise UsageError("read config.json", path, (error.strerror or "").lower(), hint) from error
+        raise UsageError(step, path, (error.strerror or "").lower(), hint) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError("read config.json", path, f"not JSON: {error}") from error
-    return Spec(config, bundle)
+        raise UsageError(step, path, f"not JSON: {error}") from error

@@ -50,6 +50,26 @@ class State:
             return False
         return start_time == self.start_time and status not in ("Z", "X")
 
+    def open_process(self) -> int:
+        """A pidfd of the first process. Raises ProcessLookupError unless it runs."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except OSError:
+            raise ProcessLookupError(self.pid) from None
+        # Checked after the pidfd is open, so that it is never that of a recycled pid.
+        if not self.is_alive():
+            os.close(pidfd)
+            raise ProcessLookupError(self.pid)
+        return pidfd
+
+    def shares_our_root(self) -> bool:
+        """Whether root in the container is root here: no user namespace is between. False where it does not run."""
+        try:
+            theirs = os.stat(f"/proc/{self.pid}/ns/user")
+        except OSError:
+            return False
+        return os.path.samestat(theirs, os.stat("/proc/self/ns/user"))
+
     def status(self) -> str:
         """`created`, `running` or `stopped`."""
         if not self.pid or not self.is_alive():

@@ -18,6 +18,10 @@ from __future__ import annotations
 
 from pycontainer import errors
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+
 MAPPED = b"MAPPED"
 READY = b"READY"
 START = b"START"
@@ -35,6 +39,24 @@ _KINDS: dict[str, type[errors.PycontainerError]] = {
         errors.CommandNotExecutable,
     )
 }
+
+
+def ask(channel: _socket.socket, message: bytes) -> bytes | None:
+    """Send `message` and wait for the answer, b"" at end of file; None from a process that died without reading it."""
+    try:
+        channel.send(message)
+    except BrokenPipeError:
+        # It may have said why before it died.
+        return channel.recv(65536) or None
+    return hear(channel)
+
+
+def hear(channel: _socket.socket) -> bytes | None:
+    """Wait for the answer to what was sent: as `ask`."""
+    try:
+        return channel.recv(65536)
+    except ConnectionResetError:
+        return None
 
 
 def pack_failure(error: BaseException) -> bytes:

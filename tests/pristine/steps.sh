@@ -5,6 +5,11 @@ set -eux
 ./install.sh
 [ "$(pycontainer run --rm busybox sh -c 'echo hello; echo $$')" = "$(printf 'hello\n1')" ]
 script -qec 'pycontainer run --rm -it busybox tty' /dev/null </dev/null | grep /dev/pts/
+completions="/usr/local/share/bash-completion/completions/pycontainer /etc/fish/completions/pycontainer.fish
+    /usr/local/share/zsh/site-functions/_pycontainer"
+for path in $completions; do
+    [ -s "$path" ]
+done
 ./install.sh
 [ "$UNIT" = no ] || ./test.sh unit
 
@@ -14,6 +19,6 @@ if ./install.sh --uninstall </dev/null; then
 fi
 ./install.sh --uninstall --yes
 for path in /opt/pycontainer /var/lib/pycontainer /run/pycontainer /usr/local/bin/pycontainer \
-    /usr/local/bin/pycontainer-runtime "/sys/class/net/$BRIDGE"; do
+    /usr/local/bin/pycontainer-runtime $completions "/sys/class/net/$BRIDGE"; do
     [ ! -e "$path" ]
 done

@@ -1,27 +1,30 @@
 """Runs the command line with a fault in it, each time in a new fork of this process, which has imported all.
 
-A request is one line of JSON on stdin, the answer one line on stdout:
+The launcher is a fork of this process too, so that the fault can strike in what it forks: the monitor, the errand by
+which the monitor starts the container, and the container's first process.
+
+The first line on stdout is the launcher's pid. Then a request is one line of JSON on stdin, the answer one on stdout:
 
     arguments   of the command line
-    number      of the operation that the fault strikes, counted from 0 over parent and child; -1 for none
+    number      of the operation that the fault strikes, counted from 0 over errand and first process; -1 for none
     fault       fail          it is not executed, and raises OSError
                 fail-after    it is executed, and raises OSError then
-                kill-before   the command line gets SIGKILL, and the operation is not executed
-                kill-after    the same after it was executed
-                kill-child    it is executed, and then the container's first process gets SIGKILL, if there is one
+                before        `victim` gets `signal`, and then it is executed, if anybody lives to do it
+                after         the same after it was executed
+    victim      client, monitor, errand or child
     errno       that the error has
-    delay       seconds after which the command line gets `signal`; null for never
+    delay       seconds after which `victim` (or else the client) gets `signal`; null for never
     signal      its number
 
     status      exit status of the command line, negative when a signal ended it
     seconds     how long it ran
-    operations  [who, step, path] of all that were begun; `who` is parent or child
+    operations  [who, step, path] of all that were begun; `who` is errand or child
     stdout, stderr
-    pid         what the command line's process id was
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import mmap
 import os
@@ -33,88 +36,144 @@ import time
 from typing import Any
 
 # Imported here, so that no run pays for them.
-import pycontainer.cli.app
-import pycontainer.engine.run  # noqa: F401
+import pycontainer.cli.commands
+import pycontainer.cli.run
+import pycontainer.engine.exec
+import pycontainer.engine.supervise  # noqa: F401
 from pycontainer.cli import main
+from pycontainer.engine import launcher
+from pycontainer.engine.settings import Settings
 from pycontainer.kernel.operation import Journal, Operation
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+DEFAULTS = {
+    "fault": "", "victim": "client", "signal": int(signal.SIGKILL), "number": -1, "errno": 0, "delay": None,
+}  # fmt: skip
 
 _perform = Journal.perform
+# Shared with all that is forked: the number of the next operation, and the request.
 _counter = mmap.mmap(-1, 8)
-_current: Run
+_request = mmap.mmap(-1, 1 << 16)
+_lock = tempfile.TemporaryFile()  # noqa: SIM115
+_report_reader, _report_writer = os.pipe2(os.O_CLOEXEC)
+_answer_reader, _answer_writer = os.pipe2(os.O_CLOEXEC)
 
 
-class Run:
-    """One command line, as the processes see it that belong to it."""
+def _report(*words: object) -> None:
+    os.write(_report_writer, (json.dumps(words) + "\n").encode())
 
-    def __init__(self, request: dict[str, Any]) -> None:
-        self.request = request
-        self.pid = 0
-        self.child = 0
-        self.report_reader, self.report_writer = os.pipe2(os.O_CLOEXEC)
-        self.answer_reader, self.answer_writer = os.pipe2(os.O_CLOEXEC)
 
-    def report(self, *words: object) -> None:
-        os.write(self.report_writer, (json.dumps(words) + "\n").encode())
-
-    def kill(self, who: str) -> None:
-        """Have a process struck from outside, because the child cannot reach its parent, nor really kill itself."""
-        self.report("kill", who)
-        os.read(self.answer_reader, 1)
-
-    def perform(self, journal: Journal, operation: Operation) -> Any:
-        number = int.from_bytes(_counter[:], "little")
-        _counter[:] = (number + 1).to_bytes(8, "little")
-        who = "parent" if os.getpid() == self.pid else "child"
-        self.report("operation", who, operation.step, operation.path)
-        fault = self.request["fault"] if number == self.request["number"] else ""
-        if fault == "signal-before":
-            self.kill("parent")
-        if fault == "fail":
-            operation.execute = self._fail  # type: ignore[method-assign]
-        elif fault == "fail-after":
-            execute = operation.execute
-
-            def execute_and_fail() -> object:
-                result = execute()
-                # The child is born by an operation too, and is not told that it failed.
-                return result if isinstance(result, tuple) and result[0] == 0 else self._fail()
-
-            operation.execute = execute_and_fail  # type: ignore[method-assign]
-        result = _perform(journal, operation)
-        if isinstance(result, tuple) and operation.step.startswith("clone") and result[0]:
-            self.report("child", result[0])
-        if fault == "signal-after":
-            self.kill("parent")
-        elif fault == "kill-child":
-            self.kill("child")
-        return result
-
-    def _fail(self) -> object:
-        raise OSError(self.request["errno"], os.strerror(self.request["errno"]))
+def _strike() -> None:
+    """Have the victim struck from outside, because the child cannot reach the others."""
+    _report("strike")
+    os.read(_answer_reader, 1)
 
 
 def _patched(journal: Journal, operation: Operation) -> Any:
-    return _current.perform(journal, operation)
+    request = json.loads(_request[:].rstrip(b"\0"))
+    # Errand and first process come here at the same time.
+    fcntl.lockf(_lock, fcntl.LOCK_EX)
+    number = int.from_bytes(_counter[:], "little")
+    _counter[:] = (number + 1).to_bytes(8, "little")
+    fcntl.lockf(_lock, fcntl.LOCK_UN)
+    who = "child" if os.getpid() == 1 else "errand"
+    _report("operation", who, operation.step, operation.path, os.getpid(), os.getppid())
+    fault = request["fault"] if number == request["number"] else ""
+
+    def fail() -> object:
+        raise OSError(request["errno"], os.strerror(request["errno"]))
+
+    if fault == "before":
+        _strike()
+    if fault == "fail":
+        operation.execute = fail  # type: ignore[method-assign]
+    elif fault == "fail-after":
+        execute = operation.execute
+
+        def execute_and_fail() -> object:
+            result = execute()
+            # The child is born by an operation too, and is not told that it failed.
+            return result if isinstance(result, tuple) and result[0] == 0 else fail()
+
+        operation.execute = execute_and_fail  # type: ignore[method-assign]
+    result = _perform(journal, operation)
+    if isinstance(result, tuple) and operation.step.startswith("clone") and result[0]:
+        _report("child", result[0])
+    if fault == "after":
+        _strike()
+    return result
+
+
+class Run:
+    """One command line, as this process follows it: the pids of those who can be struck."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request = {**DEFAULTS, **request}
+        self.victims: dict[str, int] = {}
+        self.operations: list[list[str]] = []
+        _counter[:] = bytes(8)
+        # Who struck itself has not read the answer, and the next one would take it for its own.
+        while select.select([_answer_reader], [], [], 0)[0]:
+            os.read(_answer_reader, 1)
+        _request[:] = json.dumps(self.request).encode().ljust(len(_request), b"\0")
+
+    def follow(self, pidfd: int, began: float) -> None:
+        """Strike who is to be struck, until the command line has ended."""
+        delay = self.request["delay"]
+        buffer = b""
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.register(_report_reader, select.POLLIN)
+        while True:
+            timeout = None if delay is None else max(0.0, began + delay - time.monotonic()) * 1000
+            ready = dict(poll.poll(timeout))
+            if delay is not None and time.monotonic() - began >= delay:
+                self.strike()
+                delay = None
+            if _report_reader in ready:
+                *lines, buffer = (buffer + os.read(_report_reader, 65536)).split(b"\n")
+                for line in lines:
+                    self.obey(json.loads(line))
+            elif pidfd in ready:
+                return
+
+    def obey(self, words: list[Any]) -> None:
+        if words[0] == "operation":
+            self.operations.append(words[1:4])
+            if words[1] == "errand":
+                self.victims["errand"], self.victims["monitor"] = words[4:]
+        elif words[0] == "child":
+            self.victims["child"] = words[1]
+        else:
+            self.strike()
+            os.write(_answer_writer, b"\0")
+
+    def strike(self) -> None:
+        """Send the signal, and wait for the effect of a SIGKILL: the process is its parent's to reap."""
+        pid = self.victims.get(self.request["victim"], 0)
+        if not pid:
+            return
+        try:
+            pidfd = os.pidfd_open(pid)
+            signal.pidfd_send_signal(pidfd, self.request["signal"])
+        except ProcessLookupError:
+            return
+        if self.request["signal"] == signal.SIGKILL:
+            select.select([pidfd], [], [], 5)
+        os.close(pidfd)
 
 
 def serve(request: dict[str, Any]) -> dict[str, Any]:
     """Run one command line to its end."""
-    global _current
-    _counter[:] = bytes(8)
-    _current = run = Run(request)
+    run = Run(request)
     output = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     began = time.monotonic()
     pid = os.fork()
     if pid == 0:
-        run.pid = os.getpid()
         null = os.open("/dev/null", os.O_RDONLY)
         for number, descriptor in enumerate((null, output[0].fileno(), output[1].fileno())):
             os.dup2(descriptor, number)
-        os.close(run.report_reader)
-        os.close(run.answer_writer)
         sys.argv = ["pycontainer", *request["arguments"]]
         try:
             # What comes before it is this file's, and none of the command line's.
@@ -125,14 +184,12 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
         finally:
             os._exit(70)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-    os.close(run.report_writer)
-    os.close(run.answer_reader)
-    operations = _follow(run, pid, began)
+    run.victims["client"] = pid
+    pidfd = os.pidfd_open(pid)
+    run.follow(pidfd, began)
+    os.close(pidfd)
     status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     seconds = time.monotonic() - began
-    operations += _drain(run)
-    os.close(run.report_reader)
-    os.close(run.answer_writer)
     texts = []
     for file in output:
         file.seek(0)
@@ -141,78 +198,46 @@ def serve(request: dict[str, Any]) -> dict[str, Any]:
     return {
         "status": status,
         "seconds": seconds,
-        "operations": operations,
+        "operations": run.operations,
         "stdout": texts[0],
         "stderr": texts[1],
-        "pid": pid,
     }
 
 
-def _follow(run: Run, pid: int, began: float) -> list[list[str]]:
-    """Kill who is to be killed, until the command line has ended; its operations."""
-    pidfd = os.pidfd_open(pid)
-    delay = run.request["delay"]
-    operations: list[list[str]] = []
-    buffer = b""
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    poll.register(run.report_reader, select.POLLIN)
-    try:
-        while True:
-            timeout = None if delay is None else max(0.0, began + delay - time.monotonic()) * 1000
-            ready = dict(poll.poll(timeout))
-            if delay is not None and time.monotonic() - began >= delay:
-                signal.pidfd_send_signal(pidfd, run.request["signal"])
-                delay = None
-            if ready.get(run.report_reader, 0) & select.POLLIN:
-                *lines, buffer = (buffer + os.read(run.report_reader, 65536)).split(b"\n")
-                for line in lines:
-                    operations += _obey(run, pidfd, json.loads(line))
-            elif pidfd in ready or run.report_reader in ready:
-                return operations
-    finally:
-        os.close(pidfd)
+def start_launcher() -> int:
+    """The launcher of this installation; its pid."""
+    os.makedirs(Settings().state, 0o700, exist_ok=True)
+    ready, ready_writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(0)
+        os.open("/dev/null", os.O_RDWR)
+        os.dup2(0, 1)
+        launcher.main(ready_writer)
+    os.close(ready_writer)
+    os.read(ready, 1)
+    os.close(ready)
+    return pid
 
 
-def _obey(run: Run, pidfd: int, words: list[Any]) -> list[list[str]]:
-    if words[0] == "operation":
-        return [words[1:]]
-    if words[0] == "child":
-        run.child = words[1]
-    elif words[1] == "child":
-        if run.child:
-            _kill(run.child)
-        os.write(run.answer_writer, b"\0")
-    else:
-        signal.pidfd_send_signal(pidfd, run.request["signal"])
-        if run.request["signal"] != signal.SIGKILL:
-            os.write(run.answer_writer, b"\0")
-    return []
+def answer(value: object) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
 
 
-def _kill(pid: int) -> None:
-    """SIGKILL, and wait for its effect: the process is its parent's to reap."""
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    select.select([pidfd], [], [], 5)
-    os.close(pidfd)
-
-
-def _drain(run: Run) -> list[list[str]]:
-    """What was reported in the last moment, without waiting for a child that lives on."""
-    os.set_blocking(run.report_reader, False)
-    try:
-        data = os.read(run.report_reader, 1 << 20)
-    except BlockingIOError:
-        return []
-    return [words[1:] for line in data.splitlines() if (words := json.loads(line))[0] == "operation"]
+def main_loop() -> None:
+    """Serve until the end of stdin."""
+    # It would end when a file of ours changes, and the one after it would have no faults.
+    launcher._stamps = list  # type: ignore[assignment]
+    Journal.perform = _patched  # type: ignore[method-assign,assignment]
+    Run({})
+    pid = start_launcher()
+    answer(pid)
+    for line in sys.stdin:
+        answer(serve(json.loads(line)))
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
-    Journal.perform = _patched  # type: ignore[method-assign]
-    defaults = {"number": -1, "fault": "", "errno": 28, "delay": None, "signal": signal.SIGKILL}
-    for text in sys.stdin:
-        print(json.dumps(serve(defaults | json.loads(text))), flush=True)
+    main_loop()

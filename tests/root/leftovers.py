@@ -13,6 +13,8 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 
+from conftest import lock_holder
+
 PATIENCE = 2.0  # seconds that the kernel may take to remove a veth pair whose network namespace has died
 
 
@@ -47,7 +49,7 @@ class Leftovers:
             yield from (
                 f"directory {self.root}/{directory}/{name}" for name in _list(f"{self.root}/{directory}") - keep
             )
-        for directory in ("containers", "engine"):
+        for directory in ("containers", "engine", "monitors", "words"):
             yield from (f"file {self.state}/{directory}/{name}" for name in _list(f"{self.state}/{directory}"))
         yield from (f"link {name}" for name in _list(f"/sys/class/net/{self.bridge}/brif"))
         yield from (f"link {name}" for name in _list("/sys/class/net") & {f"pyc{name[:12]}" for name in ids})
@@ -73,10 +75,11 @@ class Leftovers:
             connection.close()
 
     def processes(self) -> list[str]:
-        """Those whose environment or command line names the installation, but for this one and its parents."""
+        """Those whose environment or command line names the installation; not this one, its parents, its launcher."""
         lines = []
+        ours = self._ours | {lock_holder(pathlib.Path(self.state, "launcher.lock"))}
         for pid in _list("/proc"):
-            if not pid.isdigit() or int(pid) in self._ours:
+            if not pid.isdigit() or int(pid) in ours:
                 continue
             command = _read(f"/proc/{pid}/cmdline")
             if any(mark in text for mark in self._marks for text in (command, _read(f"/proc/{pid}/environ"))):

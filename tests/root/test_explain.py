@@ -11,12 +11,13 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import struct
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import COMMAND, Pycontainer
+from conftest import COMMAND, Pycontainer, lock_holder
 
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.operation import GROUPS, WIDTH
@@ -402,7 +403,8 @@ class Trace:
                 self.records.append((pid, "ended"))
             elif not rest.startswith("--- "):
                 self.records.append((pid, self._record(pid, rest)))
-        self.first = self.records[0][0]
+        # Who explains and is not the container: the child of the monitor that starts it.
+        self.errand = next(pid for pid, record in self.records if isinstance(record, Block))
 
     def _record(self, pid: int, line: str) -> Block | Call | str:
         match = re.match(r"(\w+)\((.*)\) += (.*)$", line, re.DOTALL)
@@ -431,7 +433,7 @@ class Trace:
             if not (pid == owner or is_helper) or isinstance(record, str) or pid in executed:
                 continue
             yield is_helper, record
-            if isinstance(record, Call) and record.name == "execve" and not record.failed and pid != self.first:
+            if isinstance(record, Call) and record.name == "execve" and not record.failed:
                 executed.add(pid)
 
     def end_of(self, pid: int) -> int:
@@ -483,7 +485,7 @@ class Explanation:
     def disagreements(self) -> list[str]:
         assert len(self.trace.containers) == 1
         found = []
-        for owner in (self.trace.first, self.trace.containers[0]):
+        for owner in (self.trace.errand, self.trace.containers[0]):
             found += self._disagreements(owner)
         return found
 
@@ -494,10 +496,7 @@ class Explanation:
         repeated: Explained | None = None
         container_end = self.trace.end_of(self.trace.containers[0])
         places = {id(record): place for place, (_, record) in enumerate(self.trace.records)}
-        records = iter(self.trace.of(owner))
-        if owner == self.trace.first:
-            next(records)  # the command's own execve
-        for by_helper, record in records:
+        for by_helper, record in self.trace.of(owner):
             if isinstance(record, Block):
                 found += [f"explained, not made: {each.line}" for each in waiting]
                 waiting = [each for line in record.calls for each in expand(self._full(line))]
@@ -517,25 +516,37 @@ class Explanation:
 
 @pytest.fixture
 def explain(pycontainer: Pycontainer, busybox: str, tmp_path: pathlib.Path):
-    """Runs `pycontainer run --rm --explain OPTIONS busybox true` under strace."""
+    """Runs `pycontainer run --rm --explain OPTIONS busybox true` with strace at the launcher and all that it forks."""
     if shutil.which("strace") is None:
         pytest.skip("strace is not installed")
 
     def run(*options: str, command: tuple[str, ...] = ("true",), new_bridge: bool = False) -> Explanation:
-        if not new_bridge:
-            pycontainer("run", "--rm", busybox, "true", check=True)
+        network = ("--network", "none") if new_bridge else ()
+        pycontainer("run", "--rm", *network, busybox, "true", check=True)
+        launcher = str(lock_holder(pycontainer.state / "launcher.lock"))
         trace, stderr = tmp_path / "trace", tmp_path / "stderr"
         names = ",".join(f"?{name}" for name in [*CHANGES, *SEEN])
-        strace = ["strace", "-f", "-v", "-yy", "-s", "1000000", "-o", str(trace), "-e", f"trace={names}", "--"]
-        with stderr.open("w") as file:
-            done = subprocess.run(
-                [*strace, *COMMAND, "run", "--rm", "--explain", *options, busybox, *command],
-                env={**os.environ, **pycontainer.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-                timeout=120,
-            )
+        strace = subprocess.Popen(
+            ["strace", "-f", "-v", "-yy", "-s", "1000000", "-o", trace, "-e", f"trace={names}", "-p", launcher],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert strace.stderr
+            assert "attached" in strace.stderr.readline()
+            with stderr.open("w") as file:
+                done = subprocess.run(
+                    [*COMMAND, "run", "--rm", "--explain", *options, busybox, *command],
+                    env={**os.environ, **pycontainer.environment},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=file,
+                    timeout=120,
+                )
+        finally:
+            # It leaves the launcher as it was.
+            strace.send_signal(signal.SIGINT)
+            strace.communicate(timeout=60)
         return Explanation(stderr.read_text(), Trace(trace, stderr), done.returncode)
 
     return run

@@ -11,12 +11,13 @@ import pathlib
 import re
 import resource
 import select
+import signal
 import subprocess
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Pycontainer, new_environment, remove_environment
+from conftest import COMMAND, Pycontainer, lock_holder, new_environment, remove_environment
 from test_image_layer import LayerTar
 from test_image_load import Layout, hex_of, named
 from test_runtime import RUNTIME, Runtime, rootfs, runtime  # noqa: F401
@@ -742,20 +743,21 @@ class TestBundle:
 
 
 @pytest.mark.parametrize("user", ["0", "1000:1000", "33"])
-def test_a_killed_command_line_takes_the_container_along(box: Box, user: str) -> None:
+def test_a_killed_monitor_takes_the_container_along(box: Box, user: str) -> None:
     """The kernel forgets the parent-death signal when ids change, and it must be asked for again."""
     process = box.popen(
         *NONE, "-u", user, box.image(), "sh", "-c", "echo ready; exec sleep 1000",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout.readline() == b"ready\n"
     [file] = box.state.glob("*/*/state.json")
     pidfd = os.pidfd_open(json.loads(file.read_text())["pid"])
     try:
-        process.kill()
-        process.wait()
-        assert select.select([pidfd], [], [], SECONDS)[0], "the container outlived its command line"
+        os.kill(lock_holder(box.state / "containers" / file.parent.name), signal.SIGKILL)
+        assert select.select([pidfd], [], [], SECONDS)[0], "the container outlived its monitor"
+        complaint = process.communicate(timeout=SECONDS)[1]
+        assert (process.returncode, complaint.count(b"\n")) == (125, 2), complaint
+        assert b"was killed" in complaint
     finally:
-        process.stdout.close()
         os.close(pidfd)
         box("ps", check=True)

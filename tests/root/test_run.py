@@ -12,7 +12,7 @@ import subprocess
 
 import pytest
 import tiny_elf
-from conftest import COMMAND, Pycontainer
+from conftest import COMMAND, Pycontainer, wait_until
 from tiny_elf import needs_x86_64
 
 SECONDS = 60  # a generous limit for what takes a fraction of one
@@ -209,13 +209,16 @@ class TestSignals:
         os.killpg(process.pid, signal.SIGINT)
         assert finish(process)[0] == 130
 
-    def test_a_killed_command_line_takes_the_container_along(self, box: Pycontainer) -> None:
-        process = start(box, "--name", "orphan", "busybox", "sh", "-c", SLEEP)
+    def test_a_container_goes_on_without_the_command_line(self, box: Pycontainer) -> None:
+        loop = "echo ready; while [ ! -e /stop ]; do echo more; sleep 0.01; done; echo end"
+        process = start(box, "--name", "orphan", "busybox", "sh", "-c", loop)
         process.kill()
-        process.wait()
-        # End of file on its output: no process of the container holds the pipe any more.
-        assert process.communicate(timeout=SECONDS)[0] == b""
-        assert box("ps", "-aq", check=True).stdout == ""
+        process.communicate()
+        logs = box.popen("logs", "-f", "orphan", stdout=subprocess.PIPE, text=True)
+        assert logs.stdout.readline() == "ready\n"
+        box("exec", "orphan", "touch", "/stop", check=True)
+        assert logs.communicate(timeout=SECONDS)[0].endswith("more\nend\n")
+        wait_until(lambda: box("ps", "-aq", check=True).stdout == "")
 
 
 class TestInit:

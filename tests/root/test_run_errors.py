@@ -47,7 +47,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "unknown group": (["-u", "0:nosuch", "busybox", "true"], 125, ["--user", "nosuch", "group"]),
     "bad capability": (["--cap-add", "FLY", "busybox", "true"], 125, ["--cap-add", "'FLY'"]),
     "bad network": (["--network", "mine", "busybox", "true"], 125, ["--network", "'mine'"]),
-    "bad volume": (["-v", "/tmp", "busybox", "true"], 125, ["--volume", "SRC:DST"]),
+    "bad volume": (["-v", "/a:/b:/c:/d", "busybox", "true"], 125, ["--volume", "SRC:]DST"]),
     "bad name": (["--name", "a b", "busybox", "true"], 125, ["--name", "'a b'"]),
     "bad workdir": (["-w", "srv", "busybox", "true"], 125, ["--workdir", "absolute"]),
     "bad host": (["--add-host", "db", "busybox", "true"], 125, ["--add-host", "db"]),
@@ -67,7 +67,7 @@ def test_mistakes(box: Pycontainer, arguments: list[str], status: int, texts: li
 
 
 def test_an_unknown_command(box: Pycontainer) -> None:
-    check(box("rnu", "busybox"), 125, "rnu", "pycontainer --help")
+    check(box("rnu", "busybox"), 1, "rnu", "pycontainer --help")
 
 
 def test_a_name_that_is_taken(box: Pycontainer) -> None:
@@ -106,7 +106,7 @@ def test_without_root(box: Pycontainer) -> None:
         result = subprocess.run(
             [*command, *COMMAND, *arguments], env={**os.environ, **box.environment}, capture_output=True, text=True
         )
-        check(result, 125, "root", "sudo")
+        check(result, 125 if arguments[0] == "run" else 1, "root", "sudo")
 
 
 def test_command_names_that_are_no_text_or_endless(box: Pycontainer) -> None:
@@ -157,7 +157,7 @@ def elsewhere(box: Pycontainer, script: str, *arguments: str, unshare: tuple[str
 class TestMissingFeatures:
     RUN = ("run", "--rm", "--network", "none", "busybox", "echo", "ran")
 
-    def test_no_user_namespaces(self, box: Pycontainer) -> None:
+    def test_no_user_namespaces(self, pycontainer: Pycontainer, busybox: str) -> None:
         # In a user namespace that has every id, so that nothing else fails; its own limit concerns its children only.
         every = [namespace.IdMap(0, 0, (1 << 32) - 1)]
         descriptor = namespace.new_user_namespace(every, every)
@@ -165,7 +165,7 @@ class TestMissingFeatures:
             script = 'echo 0 > /proc/sys/user/max_user_namespaces; exec unshare --mount "$@"'
             result = subprocess.run(
                 ["nsenter", f"--user=/proc/self/fd/{descriptor}", "sh", "-ec", script, "sh", *COMMAND, *self.RUN],
-                env={**os.environ, **box.environment},
+                env={**os.environ, **pycontainer.environment},
                 capture_output=True,
                 text=True,
                 pass_fds=[descriptor],
@@ -201,14 +201,14 @@ class TestMissingFeatures:
         assert result.returncode == 1
         assert "Read-only file system" in result.stderr
 
-    def test_no_nft_or_bridge_right(self, box: Pycontainer) -> None:
+    def test_no_nft_or_bridge_right(self, pycontainer: Pycontainer, busybox: str) -> None:
         """Without CAP_NET_ADMIN the bridge cannot be made, and the error names the step."""
         if shutil.which("capsh") is None and shutil.which("setpriv") is None:
             pytest.skip("needs setpriv")
         result = subprocess.run(
             ["setpriv", "--bounding-set", "-net_admin", "--inh-caps", "-net_admin", *COMMAND,
              "run", "--rm", "busybox", "true"],
-            env={**os.environ, **box.environment},
+            env={**os.environ, **pycontainer.environment},
             capture_output=True,
             text=True,
         )  # fmt: skip

@@ -42,6 +42,7 @@ def build(
         hostname="box",
         maps=[IdMap(0, base, 65536)] if base else [],
         files=FILES,
+        mounts=config.mounts + config.tmpfs,
     )
     check_rules(result)
     return result

@@ -1,4 +1,4 @@
-"""The command line's words as values: sizes, limits, volumes, capabilities, names, environment."""
+"""The command line's words as values: sizes, limits, capabilities, names, environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig, parse_size, parse_volume
+from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig, parse_size
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, signals
 
@@ -172,62 +172,6 @@ def test_any_accepted_ulimit_is_one_that_the_interpreter_takes(text: str) -> Non
         return
     assert isinstance(getattr(resource, name), int)
     assert all(-1 <= value < 1 << 63 for value in (soft, hard))
-
-
-@pytest.mark.parametrize(
-    ("text", "source", "target", "options"),
-    [
-        ("/a:/b", "/a", "/b", ["rbind", "rprivate"]),
-        ("/a:/b:rw", "/a", "/b", ["rbind", "rprivate"]),
-        ("/a:/b:ro", "/a", "/b", ["rbind", "rprivate", "rro", "ro"]),
-        ("/a:/b:ro,rslave", "/a", "/b", ["rbind", "rslave", "rro", "ro"]),
-        ("/a:/b:z", "/a", "/b", ["rbind", "rprivate"]),
-        ("/a/../c/:/b//d/", "/c", "/b/d", ["rbind", "rprivate"]),
-        ("/a://b", "/a", "/b", ["rbind", "rprivate"]),
-        ("/a:/b/..//c", "/a", "/c", ["rbind", "rprivate"]),
-        ("/a:/process", "/a", "/process", ["rbind", "rprivate"]),
-        ("/a:/b/proc", "/a", "/b/proc", ["rbind", "rprivate"]),
-    ],
-)
-def test_volumes(text: str, source: str, target: str, options: list[str]) -> None:
-    volume = parse_volume(text)
-    assert (volume.source, volume.target, volume.options) == (source, target, options)
-
-
-def test_a_relative_source_is_taken_from_here(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert parse_volume("./x:/b").source == f"{tmp_path}/x"
-    assert parse_volume(".:/b").source == str(tmp_path)
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", ":", "/a", "/a:", ":/b", "/a:b", "/a:.", "/a:/", "/a://", "/a:///", "/a:/b/..", "/a://..", "name:/b",
-     "/a:/b:rx", "/a:/b:ro:x", "/a:/b:ro,bogus", "/a:/b:shared", "/a:/b:ro,rshared", "/a:/proc", "/a:/proc/",
-     "/a:/proc/sys", "/a:/x/../proc", "/a://proc/./1"],
-)  # fmt: skip
-def test_what_is_no_volume(text: str) -> None:
-    refused(volume=[text])
-
-
-@pytest.mark.parametrize(
-    ("text", "target", "options"),
-    [
-        ("/tmp", "/tmp", ["nosuid", "nodev", "noexec"]),
-        ("/tmp:", "/tmp", ["nosuid", "nodev", "noexec"]),
-        ("//run/", "/run", ["nosuid", "nodev", "noexec"]),
-        ("/tmp:size=64m,mode=700", "/tmp", ["nosuid", "nodev", "noexec", "size=64m", "mode=700"]),
-        ("/tmp:exec", "/tmp", ["nosuid", "nodev"]),
-        ("/tmp:ro,,suid", "/tmp", ["nosuid", "nodev", "noexec", "ro", "suid"]),
-    ],
-)
-def test_tmpfs(text: str, target: str, options: list[str]) -> None:
-    assert make(tmpfs=[text]).tmpfs == [(target, options)]
-
-
-@pytest.mark.parametrize("text", ["", "tmp", "/", "//", "/x/..", ":size=1m"])
-def test_what_is_no_tmpfs(text: str) -> None:
-    refused(tmpfs=[text])
 
 
 EVERY = set(capability.available(True))
@@ -424,6 +368,6 @@ def test_defaults() -> None:
     found = ContainerConfig("alpine", ["sh"], {})
     assert (found.image, found.command, found.name, found.hostname, found.workdir) == ("alpine", ["sh"], "", "", "")
     assert not any(
-        (found.remove, found.interactive, found.tty, found.read_only, found.privileged, found.init, found.explain)
+        (found.remove, found.interactive, found.tty, found.read_only, found.privileged, found.init, found.detach)
     )
     assert (found.entrypoint, found.user, found.stop_signal, found.pids_limit) == (None, None, None, None)

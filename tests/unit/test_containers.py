@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pycontainer.engine import containers
+from pycontainer.engine import containers, events, volumes
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.errors import Conflict, HostError, NotFound
 
@@ -20,6 +20,8 @@ from pycontainer.errors import Conflict, HostError, NotFound
 def connection() -> Iterator[sqlite3.Connection]:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.executescript(containers.SCHEMA)
+    connection.executescript(events.SCHEMA)
+    connection.executescript(volumes.SCHEMA)
     yield connection
     connection.close()
 
@@ -28,7 +30,12 @@ def insert(connection: sqlite3.Connection, container_id: str, **values: Any) -> 
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         return containers.insert(
-            connection, container_id, ContainerConfig("busybox", ["sh"], values), "sha256:1", ["sh", "-c", "\u00e9"]
+            connection,
+            container_id,
+            ContainerConfig("busybox", ["sh"], values),
+            "sha256:1",
+            ["sh", "-c", "\u00e9"],
+            "created",
         )
 
 
@@ -81,13 +88,13 @@ def test_an_id_that_fits_two_is_refused(connection: sqlite3.Connection) -> None:
 
 def test_status(connection: sqlite3.Connection) -> None:
     insert(connection, ID, name="web")
-    containers.set_running(connection, ID)
+    containers.set_running(connection, ID, 4711)
     found = containers.find(connection, ID)
-    assert found.status == "running"
+    assert (found.status, found.pid) == ("running", 4711)
     assert found.started is not None
     containers.set_exited(connection, ID, 42, "why")
     found = containers.find(connection, ID)
-    assert (found.status, found.exit_status, found.error) == ("exited", 42, "why")
+    assert (found.status, found.exit_status, found.error, found.pid) == ("exited", 42, "why", 0)
     assert found.finished is not None
     containers.delete(connection, ID)
     assert containers.list_all(connection) == []

@@ -102,7 +102,7 @@ def test_a_full_disk_beneath_the_database_is_named(capsys: pytest.CaptureFixture
 
 
 def test_a_bad_option_is_explained_by_click(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main.guard(lambda: main._dispatch(["run", "--bogus", "busybox"])) == 125
+    assert main.guard(lambda: main.dispatch(["run", "--bogus", "busybox"])) == 125
     assert "--bogus" in capsys.readouterr().err
 
 

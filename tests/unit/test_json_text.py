@@ -94,3 +94,8 @@ def test_without_the_json_package_errors_are_errors_too() -> None:
     code = f"import sys; sys.path[:0] = {[str(path) for path in sys.path]!r}\n{CHILD}"
     result = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines() == ["[]"] + ["ValueError"] * 6
+
+
+@given(_VALUES)
+def test_for_people_it_looks_as_the_standard_librarys(value: object) -> None:
+    assert json_text.pretty(value) == json.dumps(value, indent=4)

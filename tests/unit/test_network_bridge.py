@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
@@ -13,6 +14,8 @@ from pycontainer.kernel.operation import Journal
 from pycontainer.network import attach, rules
 from pycontainer.network.bridge import POOLS, Survey, choose_subnet, plan_subnet
 from pycontainer.network.lease import StoredNetwork
+from pycontainer.network.operations import TABLE_COMMENT
+from pycontainer.network.publication import Binding, Publication
 
 STORED = StoredNetwork("bridge", "pyc0", "10.99.0.0/20", "10.99.0.1")
 
@@ -114,6 +117,15 @@ def test_remedy_uses_dockers_chain_for_it() -> None:
 
 
 def test_program_touches_only_its_own_table() -> None:
-    lines = rules.program("pycontainer", "pyc0", "10.99.0.0/20").splitlines()
-    assert len(lines) == 4
+    publication = Publication(Binding("tcp", 80, "0.0.0.0", 8080), "10.99.0.2")
+    lines = rules.program("pycontainer", "pyc0", "10.99.0.0/20", [publication]).splitlines()
+    assert lines[:2] == ["add table ip pycontainer", "delete table ip pycontainer"]
+    assert lines[-1] == "add element ip pycontainer published { tcp . 8080 : 10.99.0.2 . 80 }"
     assert all(line.split()[2:4] == ["ip", "pycontainer"] for line in lines)
+
+
+def test_other_rules_have_another_number() -> None:
+    """An installation keeps its table as long as the comment is the same: whoever changes the rules changes both."""
+    text = rules.program("pycontainer", "pyc0", "10.99.0.0/20", [])
+    assert TABLE_COMMENT == "pycontainer, rules 2"
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "19e7f26a8ae3f4b9"

@@ -8,9 +8,11 @@ import struct
 import pytest
 
 from pycontainer.errors import StepFailed
-from pycontainer.kernel import netlink
+from pycontainer.kernel import netfilter, netlink
 from pycontainer.kernel.operation import Journal
-from pycontainer.network.operations import CreateVeth, DeleteLink, FindLink, FindTable
+from pycontainer.network.operations import TABLE_COMMENT, CreateVeth, DeleteLink, FindLink, FindTable
+
+ADDRESS = bytes((10, 99, 0, 2))
 
 IP_LINK_ADD_VETH = bytes.fromhex(
     # nlmsghdr: length 148, RTM_NEWLINK, REQUEST|ACK|EXCL|CREATE, sequence 7, port 0
@@ -58,7 +60,24 @@ def test_veth_message_explains_itself() -> None:
          "08000200 0a630002 08000100 0a630002 08000400 0a630fff"),
         (netlink.new_default_route(b"\x0a\x63\x00\x01"), "24000000180005060100000000000000 02000000fe030001 00000000"
          "08000500 0a630001"),
-        (netlink.get_table("x"), "1c000000010a05000100000000000000 02000000 06000100 78000000"),
+        # `bridge link set dev … hairpin on`
+        (netlink.set_hairpin(3), "2c000000130005000100000000000000 07000000030000000000000000000000"
+         "0c000c80 05000400 01000000"),
+        (netfilter.get_table("x"), "1c000000010a05000100000000000000 02000000 06000100 78000000"),
+        # `nft add element ip T published { tcp . 81 : 10.99.0.2 . 80 }`, but for the flag that asks for an answer
+        (netfilter.new_elements("T", "published", [(b"\6\0\0\0\0Q\0\0", b"\x0ac\0\2\0P\0\0")]),
+         "540000000c0a05040100000000000000 02000000 06000100 54000000 0e000200 7075626c697368656400 0000 28000380"
+         "24000180 10000180 0c000100 0600000000510000 10000280 0c000100 0a63000200500000"),
+        (netfilter.del_elements("T", "m", [b"\6\0\0\0\0Q\0\0"]),
+         "3c0000000e0a05000100000000000000 02000000 06000100 54000000 06000200 6d000000 18000380 14000180 10000180"
+         "0c000100 0600000000510000"),
+        (netfilter.get_elements("T", "m"), "240000000d0a01030100000000000000 02000000 06000100 54000000"
+         "06000200 6d000000"),
+        # `conntrack -L -p udp --orig-port-dst 53` of conntrack(8) filters by itself; this asks the kernel to
+        (netfilter.get_flows_to(17, 53), "38000000010101030100000000000000 02000000 18000180 14000280 05000100 11000000"
+         "06000300 00350000 0c001980 08000100 28000000"),
+        (netfilter.get_flows_answered_by(ADDRESS), "38000000010101030100000000000000 02000000 10000280 0c000180"
+         "08000100 0a630002 14001980 08000100 00000000 08000200 01000000"),
     ],
 )  # fmt: skip
 def test_message_bytes(message: netlink.Message, expected: str) -> None:
@@ -174,11 +193,80 @@ def test_refusal_passes_on_what_the_kernel_says() -> None:
     assert caught.value.cause == "invalid argument (Device can not be enslaved)"
 
 
+def table(comment: str) -> bytes:
+    """What the kernel answers when one asks for a table, with its comment as nft stores it."""
+    userdata = bytes((0, len(comment) + 1)) + comment.encode() + b"\0"
+    return message(0xA00, bytes((2, 0, 0, 0)) + attribute(1, b"pycontainer\0") + attribute(6, userdata))
+
+
+@pytest.mark.parametrize(
+    ("answer", "current"),
+    [
+        (table(TABLE_COMMENT), True),
+        (table("pycontainer, rules 1"), False),
+        (message(0xA00, bytes((2, 0, 0, 0)) + attribute(1, b"pycontainer\0")), False),
+    ],
+)
+def test_a_table_of_other_rules_does_not_count(answer: bytes, current: bool) -> None:
+    assert FindTable(answering(answer, ACK), "pycontainer").execute() is current
+
+
+def done(number: int = 0) -> bytes:
+    return message(netlink.NLMSG_DONE, struct.pack("=i", -number), flags=2)
+
+
+def test_a_list_ends_where_it_says_so() -> None:
+    client = answering(
+        message(1, b"one!", flags=2) + message(1, b"two!", flags=2), message(1, b"last", flags=2), done()
+    )
+    assert client.dump(netfilter.get_elements("T", "m")) == [b"one!", b"two!", b"last"]
+
+
+def test_a_list_that_was_changed_meanwhile_is_asked_for_again() -> None:
+    interrupted = message(1, b"some", flags=2 | netlink.NLM_F_DUMP_INTR)
+    client = answering(interrupted, done(), message(1, b"all!", sequence=2, flags=2) + message(3, bytes(4), sequence=2))
+    assert client.dump(netfilter.get_elements("T", "m")) == [b"all!"]
+
+
+def test_a_list_may_end_in_an_error() -> None:
+    with pytest.raises(OSError, match="Interrupted"):
+        answering(done(errno.EINTR)).dump(netfilter.get_elements("T", "m"))
+
+
+def transaction() -> list[netlink.Message]:
+    return netfilter.batch([netfilter.del_elements("T", name, [b"key!"]) for name in ("a", "b")], b"\0\0\0\7")
+
+
+def test_a_transaction_is_one_datagram_with_a_frame() -> None:
+    client = answering(message(netlink.NLMSG_ERROR, bytes(20), 2) + message(netlink.NLMSG_ERROR, bytes(20), 3))
+    client.transact(transaction())
+    (sent,) = client.socket.sent  # type: ignore[attr-defined]
+    assert sent.startswith(bytes.fromhex("1c000000 1000 0100 01000000 00000000 0000000a 08000100 00000007"))
+    assert sent.endswith(bytes.fromhex("14000000 1100 0100 04000000 00000000 0000000a"))
+
+
+@pytest.mark.parametrize(
+    ("sequence", "number"),
+    [(1, errno.ERESTART), (2, errno.ENOENT), (3, errno.ENOENT)],
+    ids=["frame", "first", "second"],
+)
+def test_a_transaction_that_is_refused(sequence: int, number: int) -> None:
+    answers = [message(netlink.NLMSG_ERROR, bytes(20), each) for each in (2, 3) if each != sequence and sequence != 1]
+    refused = message(netlink.NLMSG_ERROR, struct.pack("=i", -number) + bytes(16), sequence)
+    with pytest.raises(OSError) as caught:
+        answering(refused, *answers).transact(transaction())
+    assert caught.value.errno == number
+
+
+def test_elements_are_read_back_as_they_were_written() -> None:
+    pairs = [(b"\6\0\0\0\0Q\0\0", b"\x0ac\0\2\0P\0\0"), (b"key4", b"val4")]
+    assert netfilter.parse_elements(netfilter.new_elements("T", "m", pairs).encode(1)[16:]) == pairs
+
+
 def test_what_is_missing_is_an_answer_where_one_asks_for_it() -> None:
     assert FindLink(answering(refusal(errno.ENODEV)), "pyc0", "").execute() is None
     assert FindTable(answering(refusal(errno.ENOENT)), "pycontainer").execute() is False
     assert FindTable(answering(refusal(errno.EINVAL)), "pycontainer").execute() is False
-    assert FindTable(answering(ACK), "pycontainer").execute() is True
     DeleteLink(answering(refusal(errno.ENODEV)), "pyc0", "").execute()
     with pytest.raises(PermissionError):
         FindTable(answering(refusal(errno.EPERM)), "pycontainer").execute()

@@ -155,7 +155,7 @@ class LinkDevices(Operation):
 
 
 class OpenTerminal(Operation):
-    """A pseudoterminal of the container's devpts, also seen as /dev/console; returns (master, slave)."""
+    """A pseudoterminal of the container's devpts; returns (master, slave)."""
 
     group = "mounts"
     step = "open terminal"
@@ -171,11 +171,28 @@ class OpenTerminal(Operation):
     def describe(self) -> str:
         size = ""
         if self.rows and self.columns:
-            size = f"ioctl(MASTER, TIOCSWINSZ, {{ws_row={self.rows}, ws_col={self.columns}}})\n"
+            size = f"\nioctl(MASTER, TIOCSWINSZ, {{ws_row={self.rows}, ws_col={self.columns}}})"
         return (
             f"{describe_open(self.path, 'O_RDWR|O_NOCTTY')} = MASTER\n"
             "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC) = SLAVE\n"
-            f"fchown(SLAVE, {self.uid}, -1)\n{size}"
+            f"fchown(SLAVE, {self.uid}, -1){size}"
+        )
+
+    def execute(self) -> tuple[int, int]:
+        master = open_existing(self.root, self.path, os.O_RDWR | os.O_NOCTTY)
+        slave = terminal.open_slave(master)
+        os.fchown(slave, self.uid, -1)
+        if self.rows and self.columns:
+            terminal.set_window_size(master, self.rows, self.columns)
+        return master, slave
+
+
+class OpenConsole(OpenTerminal):
+    """The first process's terminal, which is also seen as /dev/console; returns (master, slave)."""
+
+    def describe(self) -> str:
+        return (
+            f"{super().describe()}\n"
             'open_tree(SLAVE, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)\n'
             f"{describe_target(self.root, '/dev/console', directory=False)}\n"
             f"{describe_move('TREE', '/dev/console')}"
@@ -185,11 +202,7 @@ class OpenTerminal(Operation):
         return "touch /dev/console; mount --bind /dev/pts/0 /dev/console"
 
     def execute(self) -> tuple[int, int]:
-        master = open_existing(self.root, self.path, os.O_RDWR | os.O_NOCTTY)
-        slave = terminal.open_slave(master)
-        os.fchown(slave, self.uid, -1)
-        if self.rows and self.columns:
-            terminal.set_window_size(master, self.rows, self.columns)
+        master, slave = super().execute()
         flags = mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC | mount.AT_EMPTY_PATH
         tree = mount.open_tree(slave, "", flags)
         console = open_target(self.root, "/dev/console", directory=False)

@@ -124,26 +124,38 @@ class MountFileSystem(Operation):
         self.step = f"mount {fstype}"
 
     def describe(self) -> str:
-        data = quoted(self.options.data) if self.options.data else "NULL"
+        data = self._data()
         flags = mount.mount_flags(self.options.flags)
         return (
             f"{describe_target(self.root, self.path, directory=True)}\nfchdir(FD<{printable(self.path)}>)\n"
-            f'mount({quoted(self.source)}, ".", "{self.fstype}", {flags}, {data})'
+            f'mount({quoted(self.source)}, ".", "{self.fstype}", {flags}, {quoted(data) if data else "NULL"})'
             f"{describe_propagation('FD', self.options.propagation)}"
         )
 
     def shell(self) -> str:
         flags = mount.mount_flags(self.options.flags)
         names = [name.removeprefix("MS_").replace("RDONLY", "ro").lower() for name in flags.split("|") if name != "0"]
-        options = ",".join(names + ([self.options.data] if self.options.data else []))
+        data = self._data()
+        options = ",".join(names + ([data] if data else []))
         return f"mount -t {self.fstype}{f' -o {options}' if options else ''} {word(self.source)} {word(self.path)}"
 
+    def _data(self) -> str:
+        """The file system's own options. A tmpfs has the mode of the directory that it covers, as in runc."""
+        data = self.options.data
+        covered = look(self.root, self.path) if self.fstype == "tmpfs" else None
+        if covered is None or any(option.startswith("mode=") for option in data.split(",")):
+            return data
+        mode = f"mode={stat.S_IMODE(covered):04o}"
+        return f"{mode},{data}" if data else mode
+
     def execute(self) -> None:
+        # Before the directory is made, because one that is new has no mode of its own.
+        data = self._data()
         directory = open_target(self.root, self.path, directory=True)
         try:
             # Mounted on ".", because a path could lead elsewhere by now and a descriptor cannot.
             os.fchdir(directory)
-            mount.mount(self.source, ".", self.fstype, self.options.flags, self.options.data or None)
+            mount.mount(self.source, ".", self.fstype, self.options.flags, data or None)
             if self.options.propagation:
                 mounted = open_in_root(self.root, self.path, os.O_PATH)
                 mount.set_propagation(mounted, self.options.propagation)

@@ -17,7 +17,7 @@ class BecomeRoot(Operation):
 
     group = "namespaces"
     step = "become root of the user namespace"
-    reason = "until its maps were written, the process was nobody; root here has power over its own namespaces only"
+    reason = "until now the process was nobody in it; root here has power over its own namespaces only"
 
     def describe(self) -> str:
         return "setgroups(0, [])\nsetresgid(0, 0, 0)\nsetresuid(0, 0, 0)"

@@ -193,7 +193,8 @@ class Clone(Operation):
     def describe(self) -> str:
         flags = self.flags | process.CLONE_PIDFD | (process.CLONE_INTO_CGROUP if self.cgroup_path else 0)
         cgroup_field = f", cgroup=FD<{self.cgroup_path}>" if self.cgroup_path else ""
-        return f"clone3({{flags={process.clone_flags(flags)}, exit_signal=SIGCHLD{cgroup_field}}})"
+        exit_signal = "0" if self.flags & process.CLONE_PARENT else "SIGCHLD"
+        return f"clone3({{flags={process.clone_flags(flags)}, exit_signal={exit_signal}{cgroup_field}}})"
 
     def shell(self) -> str:
         names = {

@@ -1,0 +1,106 @@
+"""A container's files: `diff`, `commit`, `export`, `cp`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from pycontainer.cli.main import notice
+from pycontainer.cli.options import boolean
+from pycontainer.engine.repair import open_engine
+from pycontainer.engine.settings import Settings
+from pycontainer.errors import StepFailed, UsageError, printable
+
+
+def diff(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer diff`: a line for each path that the container has added, changed or deleted."""
+    from pycontainer.engine.export import diff
+
+    is_terminal = os.isatty(1)
+    for line in diff(settings, open_engine(settings, notice), operands[0]):
+        shown = printable(os.fsdecode(line)).encode() if is_terminal else line
+        sys.stdout.buffer.write(shown + b"\n")
+    return 0
+
+
+def commit(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer commit`: print the new image's id."""
+    from pycontainer.engine.commit import commit
+
+    image_id = commit(
+        settings,
+        open_engine(settings, notice),
+        operands[0],
+        operands[1] if len(operands) > 1 else "",
+        author=values.get("author") or "",
+        message=values.get("message") or "",
+        changes=values.get("change") or [],
+        pause=boolean("--pause", values.get("pause", "true")),
+    )
+    sys.stdout.write(f"{image_id}\n")
+    return 0
+
+
+def export(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer export`."""
+    from pycontainer.engine.export import export
+
+    with _output(values.get("output")) as out:
+        export(settings, open_engine(settings, notice), operands[0], out)
+    return 0
+
+
+def cp(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer cp`."""
+    from pycontainer.engine.copy import copy, parse_place
+
+    source, target = map(parse_place, operands)
+    if bool(source.container) == bool(target.container):
+        cause = "between containers" if source.container else "no container is named"
+        raise UsageError("cp", cause, hint="one of the two is CONTAINER:PATH, the other a path of the host's or -")
+    if target.is_stream:
+        _refuse_terminal(1)
+    if source.is_stream and os.isatty(0):
+        raise UsageError("cp", "-", "standard input is a terminal", "give it a tar archive")
+    connection = open_engine(settings, notice)
+    follow, archive = bool(values.get("follow_link")), bool(values.get("archive"))
+    copy(settings, connection, source, target, archive=archive, follow=follow)
+    return 0
+
+
+def _refuse_terminal(descriptor: int) -> None:
+    if os.isatty(descriptor):
+        raise UsageError("write a tar archive", "", "standard output is a terminal", "send it to a file or a pipe")
+
+
+@contextlib.contextmanager
+def _output(path: str | None) -> Iterator[int]:
+    """A descriptor to write to: standard output, or a file that is there when all is written, and not before."""
+    if path is None:
+        _refuse_terminal(1)
+        yield 1
+        return
+    temporary = f"{path}.{os.urandom(4).hex()}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        is_special = not stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        is_special = False
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC) if is_special else os.open(temporary, flags, 0o600)
+    except OSError as error:
+        raise StepFailed("write", path, error.errno or 0) from error
+    try:
+        yield descriptor
+        if not is_special:
+            os.rename(temporary, path)
+    except BaseException:
+        if not is_special:
+            os.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)

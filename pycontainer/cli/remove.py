@@ -1,0 +1,26 @@
+"""`rm`."""
+
+from __future__ import annotations
+
+import sys
+
+from pycontainer.cli.main import for_each, notice
+from pycontainer.engine.remove import remove_container
+from pycontainer.engine.repair import open_engine
+from pycontainer.engine.settings import Settings
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer rm`: print the names of those that are gone."""
+    connection = open_engine(settings, notice)
+    force, volumes = bool(values.get("force")), bool(values.get("volumes"))
+
+    def remove(name: str) -> None:
+        remove_container(settings, connection, name, force=force, volumes=volumes)
+        sys.stdout.write(f"{name}\n")
+
+    return for_each(operands, remove)

@@ -1,0 +1,72 @@
+"""`create`: a container's row, its ids and its directories. Nothing of it runs."""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.engine import bundle, containers, repair, volumes
+from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.settings import Settings
+from pycontainer.errors import UsageError
+from pycontainer.image import overlay
+from pycontainer.image.store import Store
+from pycontainer.kernel.undo import Undo
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+
+
+def create(settings: Settings, connection: sqlite3.Connection, config: ContainerConfig) -> containers.Container:
+    """Make a container that can be started, owned by nobody. Raises PycontainerError, OSError; then nothing is left."""
+    container_id = new_id()
+    owner = containers.lock(settings.state, container_id)
+    with Undo() as undo:
+        undo.push(containers.unlock, settings.state, container_id, owner)
+        container = make(settings, connection, config, container_id)
+        containers.set_created(connection, container_id)
+    return container
+
+
+def new_id() -> str:
+    """64 hexadecimal digits that nobody else has."""
+    return os.urandom(32).hex()
+
+
+def make(
+    settings: Settings, connection: sqlite3.Connection, config: ContainerConfig, container_id: str
+) -> containers.Container:
+    """The container's row, with the status `starting`, and its directories; the caller holds its lock.
+
+    Raises PycontainerError, OSError; then nothing is left.
+    """
+    image = Store(settings.root, connection).resolve(config.image)
+    command = bundle.command_line(config, image.config.get("config") or {})
+    _check_cidfile(config.cidfile)
+    volumes.check_sources(config)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        # Inside the transaction, because `rmi` may have removed it; once the row is there, it will not.
+        Store(settings.root, connection).get(image.id)
+        container = containers.insert(connection, container_id, config, image.id, command, "starting")
+        volumes.attach(settings, connection, container_id, config, image.config.get("config") or {})
+    with Undo() as undo:
+        undo.push(repair.remove, settings, connection, container_id, with_volumes=True)
+        overlay.make_directories(settings.container_directory(container_id), container.id_base)
+        _write_cidfile(config.cidfile, container_id)
+        undo.forget()
+    return container
+
+
+def _check_cidfile(path: str) -> None:
+    if path and os.path.exists(path):
+        raise UsageError("--cidfile", path, "the file exists", "remove it, or the container that it names")
+
+
+def _write_cidfile(path: str, container_id: str) -> None:
+    if path:
+        try:
+            with open(path, "x") as file:
+                file.write(container_id)
+        except OSError as error:
+            raise UsageError("--cidfile", path, (error.strerror or "").lower()) from None

@@ -1,0 +1,191 @@
+"""What was asked for, in Docker's two halves: `Config`, which goes with an image, and `HostConfig`, which does not.
+
+Every field of the Engine API's ContainerInspect is there, because scripts name them; those of features that do not
+exist here have the value that docker shows where nobody asked for them.
+"""
+
+from __future__ import annotations
+
+import os
+
+from pycontainer.engine import bundle, ports
+from pycontainer.kernel import signals
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from pycontainer.engine.config import ContainerConfig
+
+Json = dict[str, "Any"]
+
+_SHM_SIZE = 65536 << 10  # bytes, of the /dev/shm that bundle.py mounts
+
+
+def config(asked: ContainerConfig, image: Json, container_id: str) -> Json:
+    """`Config`: the options over those of the image, whose OCI `config` object is `image`."""
+    attached = not asked.detach
+    replaced = asked.entrypoint is not None
+    entrypoint = ([asked.entrypoint] if asked.entrypoint else []) if replaced else image.get("Entrypoint")
+    found: Json = {
+        "Hostname": asked.hostname or (os.uname().nodename if asked.network == "host" else container_id[:12]),
+        "Domainname": "",
+        "User": asked.user if asked.user is not None else image.get("User") or "",
+        "AttachStdin": asked.interactive and attached,
+        "AttachStdout": attached,
+        "AttachStderr": attached,
+        "Tty": asked.tty,
+        "OpenStdin": asked.interactive,
+        "StdinOnce": asked.interactive and attached,
+        "Env": _environment(asked, image),
+        "Cmd": asked.command or (None if replaced else image.get("Cmd")),
+        "Image": asked.image,
+        "Volumes": _anonymous_volumes(asked, image),
+        "WorkingDir": asked.workdir or image.get("WorkingDir") or "",
+        "Entrypoint": entrypoint or None,
+        "OnBuild": None,
+        # Sorted, as Go writes a map.
+        "Labels": dict(sorted({**(image.get("Labels") or {}), **asked.labels}.items())),
+    }
+    stop_signal = signals.name(asked.stop_signal) if asked.stop_signal else image.get("StopSignal")
+    # What docker leaves out where it is empty.
+    optional = {
+        "ExposedPorts": ports.exposed(asked, image),
+        "Healthcheck": _health_check(asked, image),
+        "StopSignal": stop_signal or None,
+        "StopTimeout": asked.stop_timeout,
+    }
+    return found | {name: value for name, value in optional.items() if value not in (None, {})}
+
+
+def _environment(asked: ContainerConfig, image: Json) -> list[str]:
+    """The options' variables first, as docker has it, then those of the image that they do not name."""
+    given = dict(asked.environment)
+    own = [f"{key}={value}" for key, value in given.items() if value is not None]
+    return own + [text for text in image.get("Env") or [] if text.partition("=")[0] not in given]
+
+
+def _anonymous_volumes(asked: ContainerConfig, image: Json) -> Json | None:
+    targets = [text for text in asked.values.get("volume") or [] if ":" not in text]
+    return {**(image.get("Volumes") or {}), **{target: {} for target in targets}} or None
+
+
+def _health_check(asked: ContainerConfig, image: Json) -> Json:
+    """Durations in nanoseconds; only what is said."""
+    options = asked.health
+    if options.disabled:
+        return {"Test": ["NONE"]}
+    given: Json = {
+        "Test": ["CMD-SHELL", options.command] if options.command else None,
+        "Interval": _nanoseconds(options.interval),
+        "Timeout": _nanoseconds(options.timeout),
+        "StartPeriod": _nanoseconds(options.start_period),
+        "StartInterval": _nanoseconds(options.start_interval),
+        "Retries": options.retries,
+    }
+    stored = image.get("Healthcheck")
+    merged = {**(stored if isinstance(stored, dict) else {}), **{name: v for name, v in given.items() if v}}
+    return {name: merged[name] for name in given if merged.get(name)}
+
+
+def _nanoseconds(seconds: float | None) -> int:
+    return round((seconds or 0) * 1e9)
+
+
+def host_config(asked: ContainerConfig, image: Json) -> Json:
+    """`HostConfig`: memory and sizes in bytes, NanoCpus in billionths of a processor."""
+    values = asked.values
+    found: Json = {
+        "Binds": [text for text in values.get("volume") or [] if ":" in text] or None,
+        "ContainerIDFile": asked.cidfile,
+        "LogConfig": {
+            "Type": asked.log.driver,
+            "Config": dict(_pair(text) for text in values.get("log_opt") or []),
+        },
+        "NetworkMode": asked.network,
+        "PortBindings": ports.bindings(asked),
+        "RestartPolicy": {"Name": asked.restart.name, "MaximumRetryCount": asked.restart.most},
+        "AutoRemove": asked.remove,
+        "VolumeDriver": "",
+        "VolumesFrom": values.get("volumes_from") or None,
+        "ConsoleSize": [0, 0],
+        "CapAdd": _capabilities(values.get("cap_add")),
+        "CapDrop": _capabilities(values.get("cap_drop")),
+        "CgroupnsMode": "private",
+        "Dns": asked.dns,
+        "DnsOptions": asked.dns_options,
+        "DnsSearch": asked.dns_search,
+        "ExtraHosts": asked.add_host or None,
+        "GroupAdd": None,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": 0,
+        "PidMode": "",
+        "Privileged": asked.privileged,
+        "PublishAllPorts": bool(values.get("publish_all")),
+        "ReadonlyRootfs": asked.read_only,
+        "SecurityOpt": values.get("security_opt") or None,
+        "UTSMode": "",
+        # Said for --privileged too, because that is what it gets.
+        "UsernsMode": "" if asked.user_namespace else "host",
+        "ShmSize": _SHM_SIZE,
+        "Runtime": "pycontainer",
+        "Isolation": "",
+        **_limits(asked),
+        "MaskedPaths": None if asked.privileged else bundle.MASKED_PATHS,
+        "ReadonlyPaths": None if asked.privileged else bundle.READONLY_PATHS,
+    }
+    tmpfs = dict(text.split(":", 1) if ":" in text else (text, "") for text in values.get("tmpfs") or [])
+    optional = {"Tmpfs": tmpfs or None, "Init": True if asked.init else None}
+    return found | {name: value for name, value in optional.items() if value is not None}
+
+
+def _limits(asked: ContainerConfig) -> Json:
+    swap = asked.memory if asked.swap is None else asked.swap
+    return {
+        "CpuShares": 0,
+        "Memory": asked.memory or 0,
+        "NanoCpus": round((asked.cpus or 0) * 1e9),
+        "CgroupParent": "",
+        "BlkioWeight": 0,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": [],
+        "BlkioDeviceWriteBps": [],
+        "BlkioDeviceReadIOps": [],
+        "BlkioDeviceWriteIOps": [],
+        "CpuPeriod": 0,
+        "CpuQuota": 0,
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": asked.cpuset_cpus,
+        "CpusetMems": "",
+        "Devices": [],
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "MemoryReservation": 0,
+        # Without --memory-swap no swap: both together are no more than the memory.
+        "MemorySwap": swap or 0,
+        "MemorySwappiness": None,
+        "OomKillDisable": None,
+        "PidsLimit": asked.pids_limit,
+        "Ulimits": [
+            {"Name": name.removeprefix("RLIMIT_").lower(), "Hard": hard, "Soft": soft}
+            for name, soft, hard in asked.ulimits
+        ],
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+    }
+
+
+def _capabilities(names: list[str] | None) -> list[str] | None:
+    """As docker shows them: CAP_NET_ADMIN, whatever was written; ALL has no prefix."""
+    full = [name.upper() if name.upper().startswith("CAP_") else f"CAP_{name.upper()}" for name in names or []]
+    return ["ALL" if name == "CAP_ALL" else name for name in full] or None
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    return key, value

@@ -1,0 +1,283 @@
+"""The launcher: one process that has everything in memory and forks the monitors.
+
+    client ── connect STATE/launcher.sock ──▶ launcher ── fork ──▶ a process that serves this one connection
+
+Starting an interpreter and importing the engine takes longer than starting a container. So the first command that needs
+it starts the launcher, as tmux starts its server, and every later one finds it warm; and the memory of a hundred
+monitors is mostly the launcher's, shared. It keeps no state and never looks at what clients send: it accepts, forks,
+and the child reads. Killing it costs the next command the time to start another.
+
+It ends itself when nobody has asked for anything for some minutes, and when its code on disk has changed.
+"""
+
+from __future__ import annotations
+
+import _socket
+import fcntl
+import gc
+import os
+import select
+import sys
+import time
+
+from pycontainer.engine.settings import Settings
+from pycontainer.errors import HostError, PycontainerError, UsageError
+from pycontainer.kernel import descriptors, environment, namespace, process, signals
+from pycontainer.kernel.operation import Journal
+from pycontainer.monitor import messages
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pycontainer.monitor.messages import Message
+
+PROCESS_NAME = "pycontainer"
+MARK = b"pycontainer.engine.launcher"  # in its command line
+
+_NAME = "launcher.sock"
+_IDLE = 600.0  # seconds
+_PATIENCE = 20.0  # seconds for a launcher to start
+_NAMESPACES = ("mount", "network", "uts", "ipc")
+
+
+# The client's half.
+
+
+def ask(settings: Settings, request: Message, passed: Sequence[int] = ()) -> _socket.socket:
+    """A connection to a new process of the launcher's that does what `request` says, with copies of these descriptors.
+
+    Starts the launcher if need be. Raises HostError, OSError.
+    """
+    body = messages.write_request(request)
+    try:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            connection = _connect(settings)
+            if connection is not None:
+                try:
+                    messages.send(connection, {"do": "serve"}, [body, *passed])
+                    answer, _ = messages.receive(connection)
+                except OSError:
+                    answer = None
+                if answer is not None:
+                    return connection
+                # It was about to end itself, or had no process to give: nothing was done.
+                connection.close()
+            if time.monotonic() > deadline:
+                break
+            _spawn(settings)
+    finally:
+        os.close(body)
+    hint = f"PYCONTAINER_DEBUG=1 shows why; remove {settings.state}/{_NAME} if it is not ours"
+    raise HostError("start the launcher", f"{settings.state}/{_NAME}", "it does not answer", hint)
+
+
+def pid(settings: Settings) -> int:
+    """The process that serves, 0 where none does. Raises OSError."""
+    return descriptors.lock_holder(f"{settings.state}/launcher.lock")
+
+
+def _connect(settings: Settings) -> _socket.socket | None:
+    try:
+        return descriptors.connect(settings.state, _NAME)
+    except (FileNotFoundError, ConnectionRefusedError):
+        return None
+
+
+def _spawn(settings: Settings) -> None:
+    """Start a launcher that is nobody's child, and wait until it serves or finds that another one does."""
+    if os.geteuid() != 0:
+        raise HostError("pycontainer must be run as root", hint="put sudo before the command")
+    os.makedirs(settings.state, 0o700, exist_ok=True)
+    ready, ready_writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setsid()
+            if os.fork() == 0:
+                _become_launcher(settings, ready_writer)
+        finally:
+            os._exit(0)
+    os.close(ready_writer)
+    os.waitpid(pid, 0)
+    # End of file, when it serves, and when it has ended.
+    os.read(ready, 1)
+    os.close(ready)
+
+
+def _become_launcher(settings: Settings, ready: int) -> None:
+    """Execute the interpreter anew, because what this process has in memory and in its environment is its caller's."""
+    from pycontainer.kernel import interpreter
+
+    number = os.dup2(ready, 3)
+    null = os.open("/dev/null", os.O_RDWR)
+    for standard in (0, 1) if os.environ.get("PYCONTAINER_DEBUG") else (0, 1, 2):
+        os.dup2(null, standard)
+    process.close_range_cloexec(4)
+    code = f"import sys; sys.path[:] = {sys.path!r}; from pycontainer.engine.launcher import main; main({number})"
+    kept = {name: value for name, value in os.environ.items() if name.startswith("PYCONTAINER_")}
+    kept.update(settings.environment(), PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+    interpreter.execute_read_only([sys.executable, "-IS", "-c", code], kept)
+
+
+# The launcher.
+
+
+def main(ready: int) -> None:
+    """Serve until idle; `ready` is closed when clients may connect. Never returns."""
+    try:
+        environment.reset()
+        serve(Settings(), ready)
+    finally:
+        os._exit(0)
+
+
+def serve(settings: Settings, ready: int) -> None:
+    """Fork a process for each connection. Raises OSError."""
+    # Everything a child may need, imported before it is forked, so that it is shared.
+    from pycontainer.engine import exec, supervise  # noqa: F401
+
+    process.set_name(PROCESS_NAME)
+    lock = os.open(f"{settings.state}/launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # Another client's was faster, or the last one is about to end: the client tries again.
+        time.sleep(0.01)
+        return
+    path = f"{settings.state}/{_NAME}"
+    _unlink(path)
+    listener = descriptors.listen(settings.state, _NAME)
+    stamps = _stamps()
+    os.close(ready)
+    signals.ignore_children()
+    gc.collect()
+    gc.freeze()
+    poll = select.poll()
+    poll.register(listener.fileno(), select.POLLIN)
+    while poll.poll(_IDLE * 1000) and _stamps() == stamps:
+        _fork(settings, listener, lock)
+    # The name goes first; who has connected before, or finds the code changed, is answered by a new launcher.
+    _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _stamps() -> list[tuple[int, int]]:
+    """What tells this code from another version of it on disk: inode and time of each of its files."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        if name.startswith("pycontainer"):
+            try:
+                status = os.stat(module.__file__ or "")
+            except OSError:
+                return []
+            found.append((status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def _fork(settings: Settings, listener: _socket.socket, lock: int) -> None:
+    connection = descriptors.accept(listener)
+    try:
+        if descriptors.peer(connection)[1] == 0 and os.fork() == 0:
+            status = 1
+            try:
+                listener.close()
+                os.close(lock)
+                signals.restore_child_signal()
+                _serve_connection(settings, connection)
+                status = 0
+            finally:
+                os._exit(status)
+    except OSError:
+        # No process to be had. The client sees its connection end, and tries again.
+        pass
+    finally:
+        connection.close()
+
+
+# The process that serves one connection.
+
+
+def _serve_connection(settings: Settings, connection: _socket.socket) -> None:
+    _, passed = messages.receive(connection)
+    if not passed:
+        return
+    try:
+        request = messages.read_request(passed[0])
+        os.close(passed.pop(0))
+        _join_namespaces(descriptors.peer(connection)[0])
+        messages.send(connection, {"say": "accepted"})
+    except (OSError, ValueError):
+        return
+    gc.enable()
+    try:
+        _VERBS[request["do"]](settings, connection, request, passed)
+    except (PycontainerError, OSError, KeyError) as error:
+        answer = messages.pack_error(error)
+    except Exception as error:
+        if os.environ.get("PYCONTAINER_DEBUG"):
+            import traceback
+
+            traceback.print_exc()
+        # The client words it; nobody else would see it.
+        answer = messages.pack_error(UsageError(type(error).__name__, "", str(error)))
+    else:
+        return
+    try:
+        messages.send(connection, answer)
+    except OSError:
+        pass
+
+
+def _join_namespaces(pid: int) -> None:
+    """Be where the client is, because the paths and the network that it names are its own. Raises OSError."""
+    flags = 0
+    for name in _NAMESPACES:
+        file = namespace.FILES.get(name, name)
+        if os.readlink(f"/proc/{pid}/ns/{file}") != os.readlink(f"/proc/self/ns/{file}"):
+            flags |= namespace.TYPES[name]
+    if flags:
+        pidfd = os.pidfd_open(pid)
+        try:
+            namespace.setns(pidfd, flags)
+        finally:
+            os.close(pidfd)
+
+
+def _run(settings: Settings, connection: _socket.socket, request: Message, passed: list[int]) -> None:
+    """`run` and `start`: this process becomes the container's monitor."""
+    from pycontainer.engine import supervise
+    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.start import Request
+
+    process.set_name("pyc-monitor")
+    pipes = [passed.pop(0) if given else -1 for given in request["pipes"]]
+    journal = Journal(passed.pop(0) if passed else None)
+    config = ContainerConfig.from_json(request["config"]) if "config" in request else None
+    rows, columns = request["size"]
+    asked = Request(
+        connection,
+        journal,
+        config=config,
+        container_id=request.get("id", ""),
+        pipes=(pipes[0], pipes[1], pipes[2]),
+        size=(rows, columns),
+    )
+    supervise.serve(settings, asked)
+
+
+def _exec(settings: Settings, connection: _socket.socket, request: Message, passed: list[int]) -> None:
+    from pycontainer.engine import exec
+
+    process.set_name("pyc-exec")
+    exec.serve(settings, connection, request, passed)
+
+
+_VERBS = {"run": _run, "exec": _exec}

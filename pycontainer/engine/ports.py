@@ -1,0 +1,273 @@
+"""Published ports of a container: what was asked for, what the database keeps of it, how Docker shows it.
+
+The database's `ports` are there from before anything is published until after it is taken back, so that whoever finds
+a killed container knows that there is something: a JSON array of [protocol, port, host address, host port], the last
+two "" and 0 for a port that is exposed and not published.
+"""
+
+from __future__ import annotations
+
+from pycontainer import json_text
+from pycontainer.errors import UsageError
+from pycontainer.network import lease
+from pycontainer.network.publication import ANY, PROTOCOLS, Binding, Publication, Wanted
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import sqlite3
+    from typing import Any
+
+    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.containers import Container
+    from pycontainer.kernel.operation import Journal
+    from pycontainer.network.ports import Reserved
+
+Json = dict[str, "Any"]
+Port = tuple[int, str]  # number and protocol
+
+DISCARDED = "published ports are discarded when using host network mode"
+_HINT = "-p 8080:80, -p 127.0.0.1:8080:80/udp, -p 8000-8010:8000-8010, or -p 80 for a free port of the host's"
+
+
+class PortOptions:
+    """-p, -P and --expose."""
+
+    __slots__ = ("exposed", "publish_all", "published")
+
+    def __init__(self, values: Json) -> None:
+        self.published = [wanted for text in values.get("publish") or [] for wanted in parse_publish(text)]
+        self.exposed = [port for text in values.get("expose") or [] for port in parse_expose(text)]
+        self.publish_all = bool(values.get("publish_all"))
+        _check_once(self.published)
+
+    def __bool__(self) -> bool:
+        """Whether anything is to be published, as far as one can tell without the image."""
+        return bool(self.published) or self.publish_all
+
+
+def parse_publish(text: str) -> list[Wanted]:
+    """`[IP:][HOST]:CONTAINER[/PROTOCOL]` or `CONTAINER[/PROTOCOL]`; either port may be a range. Raises UsageError."""
+    place, _, protocol = text.partition("/")
+    parts = place.split(":")
+    if "[" in place or len(parts) > 3:
+        cause = "ports are published on IPv4 addresses only: the bridge has no IPv6"
+        raise UsageError("--publish", repr(text), cause, _HINT)
+    protocol = _protocol("--publish", text, protocol)
+    first, last = _range("--publish", text, parts[-1])
+    address = _address(text, parts[0]) if len(parts) == 3 else ANY
+    host = parts[-2] if len(parts) > 1 else ""
+    ports = range(first, last + 1)
+    if host in ("", "0"):
+        return [Wanted(protocol, port, address) for port in ports]
+    host_first, host_last = _range("--publish", text, host)
+    if first == last:
+        return [Wanted(protocol, first, address, host_first, host_last)]
+    if host_last - host_first != last - first:
+        raise UsageError("--publish", repr(text), "the two ranges are not of one length", _HINT)
+    return [Wanted(protocol, port, address, *[port - first + host_first] * 2) for port in ports]
+
+
+def parse_expose(text: str) -> list[Port]:
+    """`PORT[/PROTOCOL]`, where PORT may be a range. Raises UsageError."""
+    number, _, protocol = text.partition("/")
+    first, last = _range("--expose", text, number)
+    protocol = _protocol("--expose", text, protocol)
+    return [(port, protocol) for port in range(first, last + 1)]
+
+
+def parse_private(text: str) -> Port:
+    """A port of a container's as `port` takes it. Raises UsageError."""
+    ports = parse_expose(text)
+    if len(ports) != 1:
+        raise UsageError("port", repr(text), "not one port", "such as 80 or 53/udp")
+    return ports[0]
+
+
+def _protocol(flag: str, text: str, protocol: str) -> str:
+    lower = protocol.lower() if "/" in text else "tcp"
+    if lower not in PROTOCOLS:
+        raise UsageError(flag, repr(text), f"unknown protocol {protocol!r}", "tcp, udp or sctp")
+    return lower
+
+
+def _range(flag: str, text: str, ports: str) -> tuple[int, int]:
+    first, dash, last = ports.partition("-")
+    numbers = [_number(first), _number(last if dash else first)]
+    if not 0 < numbers[0] <= numbers[1]:
+        hint = _HINT if flag == "--publish" else "a number from 1 to 65535, or a range such as 8000-8010"
+        raise UsageError(flag, repr(text), f"{ports!r} is not a port", hint)
+    return numbers[0], numbers[1]
+
+
+def _number(text: str) -> int:
+    """0 for what is no port."""
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 1 << 16 else 0
+
+
+def _address(text: str, address: str) -> str:
+    try:
+        lease.pack_address(address or ANY)
+    except ValueError:
+        raise UsageError("--publish", repr(text), f"{address!r} is not an IPv4 address", _HINT) from None
+    return address or ANY
+
+
+def _check_once(published: list[Wanted]) -> None:
+    """Raises UsageError where two options want the same port of the host's."""
+    taken: dict[tuple[str, int], list[str]] = {}
+    for wanted in published:
+        if not wanted.first or wanted.first != wanted.last:
+            continue
+        others = taken.setdefault((wanted.protocol, wanted.first), [])
+        if wanted.host_address in others or (others and ANY in (wanted.host_address, *others)):
+            port = f"{wanted.first}/{wanted.protocol}"
+            raise UsageError("--publish", port, "the same port of the host's is published twice")
+        others.append(wanted.host_address)
+
+
+def exposed_ports(asked: ContainerConfig, image: Json) -> list[Port]:
+    """What image and options expose or publish, sorted; `image` is its OCI `config` object."""
+    ports = {*asked.ports.exposed, *((wanted.port, wanted.protocol) for wanted in asked.ports.published)}
+    for text in image.get("ExposedPorts") or {}:
+        try:
+            ports.update(parse_expose(text))
+        except UsageError:
+            continue  # an image may say what it likes
+    return sorted(ports)
+
+
+def reserve(journal: Journal, connection: sqlite3.Connection, container: Container, image: Json) -> Reserved:
+    """Take the host's ports for a container that starts, and record them. Raises PortTaken, StepFailed.
+
+    What is reserved must be published next, and `release` is how it ends. `image` is its OCI `config` object.
+    """
+    from pycontainer.engine import containers
+    from pycontainer.network import ports
+
+    asked = container.config
+    exposed = exposed_ports(asked, image)
+    wanted = list(asked.ports.published)
+    published = {(each.port, each.protocol) for each in wanted}
+    if asked.ports.publish_all:
+        wanted += [Wanted(protocol, port) for port, protocol in exposed if (port, protocol) not in published]
+    try:
+        reserved = ports.reserve(journal, wanted)
+    except ports.PortTaken as error:
+        holder = _holder(connection, error.binding)
+        raise ports.PortTaken(error.binding, f"container {holder}") if holder else error from None
+    bound = {(binding.port, binding.protocol) for binding in reserved.bindings}
+    rows: list[list[str | int]] = [
+        [binding.protocol, binding.port, binding.host_address, binding.host_port] for binding in reserved.bindings
+    ]
+    rows += [[protocol, port, "", 0] for port, protocol in exposed if (port, protocol) not in bound]
+    if rows:
+        containers.set_ports(connection, container.id, rows)
+    return reserved
+
+
+def release(connection: sqlite3.Connection, container_id: str) -> None:
+    """Take back what a container has published that does not run any more. Before its lease goes. Raises StepFailed."""
+    row = connection.execute("SELECT ports FROM containers WHERE id=?", (container_id,)).fetchone()
+    if row is None or not row[0]:
+        return
+    from pycontainer.engine import containers
+    from pycontainer.kernel.operation import Journal
+    from pycontainer.network import attach, ports
+
+    stored = lease.find(connection, attach.NAME)
+    address = lease.address_of(connection, attach.NAME, container_id)
+    if stored is not None and address and _bindings(json_text.loads(row[0])):
+        ports.unpublish(Journal(), stored.interface, address)
+    containers.set_ports(connection, container_id, [])
+
+
+def publications(connection: sqlite3.Connection) -> list[Publication]:
+    """What the containers publish, all of them: what the maps of the bridge should hold."""
+    rows = connection.execute(
+        "SELECT ports, address FROM containers JOIN leases ON container_id = id WHERE ports != ''"
+    ).fetchall()
+    return [Publication(binding, address) for text, address in rows for binding in _bindings(json_text.loads(text))]
+
+
+def stale(connection: sqlite3.Connection, interface: str) -> list[Publication]:
+    """What the bridge's maps hold and no container publishes. Raises StepFailed."""
+    from pycontainer.kernel.operation import Journal
+    from pycontainer.network import ports
+
+    # In this order, because a container is recorded before it publishes.
+    found = ports.find_published(Journal(), interface)
+    known = set(map(str, publications(connection)))
+    return [publication for publication in found if str(publication) not in known]
+
+
+def remove_stale(interface: str, found: list[Publication]) -> None:
+    """Take back what `stale` has found. Raises StepFailed."""
+    from pycontainer.kernel.operation import Journal
+    from pycontainer.network import ports
+
+    names = set(map(str, found))
+    ports.withdraw(Journal(), interface, lambda publication: str(publication) in names)
+
+
+def _holder(connection: sqlite3.Connection, wanted: Binding) -> str:
+    """The name of the container that publishes what is wanted, "" for none."""
+    for name, text in connection.execute("SELECT name, ports FROM containers WHERE ports != ''"):
+        if any(wanted.clashes(binding) for binding in _bindings(json_text.loads(text))):
+            return str(name)
+    return ""
+
+
+def _bindings(rows: list[Any]) -> list[Binding]:
+    return [Binding(*row) for row in rows if row[3]]
+
+
+def bound(container: Container) -> list[Binding]:
+    """What is published of a container, sorted by its own ports."""
+    found = _bindings(container.ports)
+    return sorted(found, key=lambda each: (each.port, each.protocol, each.host_address, each.host_port))
+
+
+def published(container: Container) -> Json:
+    """NetworkSettings.Ports of the Engine API: of a container that does not run it is empty."""
+    found: Json = {f"{port}/{protocol}": None for protocol, port, _, _ in container.ports}
+    for binding in bound(container):
+        name = f"{binding.port}/{binding.protocol}"
+        found[name] = [*(found[name] or []), {"HostIp": binding.host_address, "HostPort": str(binding.host_port)}]
+    return found
+
+
+def exposed(asked: ContainerConfig, image: Json) -> Json:
+    """Config.ExposedPorts of the Engine API."""
+    return {f"{port}/{protocol}": {} for port, protocol in exposed_ports(asked, image)}
+
+
+def bindings(asked: ContainerConfig) -> Json:
+    """HostConfig.PortBindings of the Engine API: what was asked for, with "" for any address and for any port."""
+    found: Json = {}
+    for wanted in asked.ports.published:
+        port = f"{wanted.first}-{wanted.last}" if wanted.first != wanted.last else str(wanted.first or "")
+        address = "" if wanted.host_address == ANY else wanted.host_address
+        found.setdefault(f"{wanted.port}/{wanted.protocol}", []).append({"HostIp": address, "HostPort": port})
+    return found
+
+
+def summary(container: Container) -> str:
+    """As `ps` shows them: `0.0.0.0:8080->80/tcp, 443/tcp`; ports that keep their numbers as ranges."""
+    texts: list[str] = []
+    runs: list[tuple[str, str, int, int]] = []  # host address, protocol, first and last port
+    for port, protocol, address, host_port in sorted((row[1], row[0], row[2], row[3]) for row in container.ports):
+        if host_port not in (0, port):
+            texts.append(f"{address}:{host_port}->{port}/{protocol}")
+            continue
+        place = next((i for i, run in enumerate(runs) if run[:2] == (address, protocol) and run[3] == port - 1), None)
+        if place is None:
+            runs.append((address, protocol, port, port))
+        else:
+            runs[place] = (*runs[place][:3], port)
+    return ", ".join([*map(_run, runs), *texts])
+
+
+def _run(run: tuple[str, str, int, int]) -> str:
+    address, protocol, first, last = run
+    numbers = str(first) if first == last else f"{first}-{last}"
+    return f"{address}:{numbers}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"

@@ -1,0 +1,194 @@
+"""Starting a container and putting it away: what a monitor has done by a child of its own (monitor/errand.py).
+
+A child owns nothing: the container's lock is its monitor's, and so is the program, of which it becomes the parent. When
+either of the two is killed in the middle, the other one, or the next command, puts away what there is.
+"""
+
+from __future__ import annotations
+
+from pycontainer.engine import bundle, containers, create, health, repair
+from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.database import Error, open_database
+from pycontainer.engine.settings import Settings
+from pycontainer.engine.wiring import Wiring
+from pycontainer.errors import PycontainerError
+from pycontainer.image.store import Store
+from pycontainer.kernel import signals
+from pycontainer.kernel.operation import Journal
+from pycontainer.kernel.undo import Undo
+from pycontainer.monitor import messages
+from pycontainer.monitor.ends import Ends
+from pycontainer.runtime import launch
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import _socket
+    import sqlite3
+    from collections.abc import Callable
+    from typing import Any
+
+    from pycontainer.monitor.messages import Message
+
+_STOP_TIMEOUT = 10.0  # seconds, as docker has it
+
+
+class Request:
+    """One `run` or `start` as it came from a client.
+
+    config        to make a new container of; None to start the one with
+    container_id
+    pipes         of a client that waits for its end: the program's input, output, errors; -1 for none
+    size          rows and columns of its window, 0 where it has none
+    journal       where the steps are explained
+    """
+
+    def __init__(
+        self,
+        client: _socket.socket,
+        journal: Journal,
+        *,
+        config: ContainerConfig | None,
+        container_id: str,
+        pipes: tuple[int, int, int],
+        size: tuple[int, int],
+    ) -> None:
+        self.client = client
+        self.journal = journal
+        self.config = config
+        self.container_id = container_id
+        self.pipes = pipes
+        self.size = size
+
+    def answer(self, message: Message) -> None:
+        """Tell the client, if it is still there."""
+        try:
+            messages.send(self.client, message)
+        except OSError:
+            pass
+
+    def notify(self, text: str) -> None:
+        """A line for the user that is not an error."""
+        self.answer({"say": "notice", "text": text})
+
+
+def begin(settings: Settings, request: Request, container_id: str, *, first: bool) -> tuple[Message, list[int]]:
+    """Make the container if need be, and start it: what Run of monitor.py wants, and where its log is.
+
+    The last `reserved` of the descriptors keep ports of the host's for it, until they are closed.
+
+    first  a user starts it, and no restart policy
+
+    Raises PycontainerError, OSError; then what was made for this start is undone.
+    """
+    if first:
+        connection = repair.open_engine(settings, request.notify)
+        container = _take(settings, connection, request, container_id)
+        request.answer({"say": "created", "id": container.id, "name": container.name})
+    else:
+        connection = open_database(settings.root)
+        container = containers.get(connection, container_id)
+    config = container.config
+    image = Store(settings.root, connection).get(container.image_id)
+    wiring = Wiring(settings, container, config, image, request.journal)
+    spec = wiring.prepare(connection, request.notify, first=first)
+    check = health.check(config.health, image.config.get("config") or {})
+    with Undo() as undo, Undo() as theirs:
+        ends = Ends(spec, interactive=config.interactive, undo=theirs)
+        created = launch.create(
+            spec,
+            container_id,
+            settings.runtime_root,
+            request.journal,
+            stdio=ends.stdio,
+            console=ends.console,
+            tethered=True,
+            sibling=True,
+        )
+        undo.push(launch.delete, created.state, force=True)
+        ours = ends.take(*request.size)
+        wiring.connect(created.state.pid)
+        launch.start(created.state)
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            containers.set_running(connection, container_id, created.state.pid)
+            if check is not None:
+                containers.set_health(connection, container_id, health.begin(check), changed=False)
+        undo.forget()
+    log = config.log
+    described = {
+        "state": created.state.directory,
+        "cgroup": created.state.cgroup,
+        "terminal": config.tty,
+        "interactive": config.interactive,
+        "once": config.interactive and not config.detach,
+        "stop_signal": bundle.stop_signal(config, image.config.get("config") or {}) or signals.SIGTERM,
+        "stop_timeout": _STOP_TIMEOUT if config.stop_timeout is None else config.stop_timeout,
+        "reserved": len(wiring.reserved),
+        "check": None if check is None else check.to_json(),
+        "log": None if log.driver == "none" else [settings.log(container_id), log.max_size, log.max_file],
+    }
+    return described, [created.pidfd, *ours, *wiring.reserved]
+
+
+def _take(
+    settings: Settings, connection: sqlite3.Connection, request: Request, container_id: str
+) -> containers.Container:
+    """The container, new or as it was left; its status is `starting`. Raises NotFound, PycontainerError, OSError."""
+    if request.config is not None:
+        return create.make(settings, connection, request.config, container_id)
+    if containers.get(connection, container_id).status in containers.OWNED:
+        repair.put_away_dead(settings, connection, container_id)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        containers.set_starting(connection, container_id)
+    return containers.get(connection, container_id)
+
+
+def give_up(settings: Settings, container_id: str, exit_status: int, error: str) -> None:
+    """Put away a container that could not be started. Raises OSError."""
+    connection = open_database(settings.root)
+    repair.end_processes(settings, container_id)
+    if connection.execute("SELECT 1 FROM containers WHERE id=? AND status='starting'", (container_id,)).fetchone():
+        _set_exited(settings, connection, container_id, exit_status, error)
+    repair.put_away(settings, connection, container_id)
+
+
+def end(settings: Settings, container_id: str, exit_status: int, *, stopping: bool) -> tuple[Message, list[int]]:
+    """Record the end of a run: {"restart": whether its policy starts it again}; if not, it is put away.
+
+    stopping  a user asked for it: no restart
+
+    Raises OSError, PycontainerError.
+    """
+    connection = open_database(settings.root)
+    repair.end_processes(settings, container_id)
+    container = containers.get(connection, container_id)
+    # Read now, because `update --restart` may have changed it.
+    if not stopping and container.config.restart.applies(exit_status, container.restart_count):
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            containers.set_restarting(connection, container_id, exit_status)
+        return {"restart": True}, []
+    _set_exited(settings, connection, container_id, exit_status)
+    repair.put_away(settings, connection, container_id)
+    return {"restart": False}, []
+
+
+def _set_exited(
+    settings: Settings, connection: sqlite3.Connection, container_id: str, exit_status: int, error: str = ""
+) -> None:
+    try:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            containers.set_exited(connection, container_id, exit_status, error)
+    except (PycontainerError, OSError, Error):
+        # On a full disk, perhaps. The next command finds the row and this word.
+        repair.leave_word(settings, container_id, exit_status, error)
+
+
+def record(settings: Settings, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
+    """Call `function(connection, …)` in a transaction. Raises what it raises, HostError."""
+    connection = open_database(settings.root)
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        function(connection, *arguments, **options)

@@ -1,0 +1,156 @@
+"""What a monitor process does: one container from its start through all of its restarts to its end.
+
+    take the owner's lock
+    ┌▶ begin (errand) ──▶ look after the program ──▶ end (errand) ── no restart ──▶ tell the clients, give up the lock
+    └───────────── wait, and serve clients ◀──────── restart
+
+Everything here runs in a process of its own, which the launcher has forked. What it touches in memory is no longer
+shared with the launcher, and it may live for months; so it does nothing itself that a child can do for it: start.py.
+"""
+
+from __future__ import annotations
+
+import time
+
+from pycontainer.engine import containers, create, start
+from pycontainer.engine.database import open_database
+from pycontainer.engine.restart import Backoff
+from pycontainer.engine.settings import Settings
+from pycontainer.errors import Conflict, PycontainerError
+from pycontainer.monitor import errand, messages
+from pycontainer.monitor.log_writer import LogWriter
+from pycontainer.monitor.monitor import Monitor, Recorder, Run
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from pycontainer.engine.start import Request
+
+_PATIENCE = 2.0  # seconds
+
+
+def serve(settings: Settings, request: Request) -> None:
+    """Run the container until it is put away; what keeps it from being started is the client's answer.
+
+    Raises Conflict, OSError.
+    """
+    container_id = request.container_id or create.new_id()
+    owner = (
+        _become_owner(settings, container_id) if request.container_id else containers.lock(settings.state, container_id)
+    )
+    supervisor = Supervisor(settings, request, container_id)
+    status = -1
+    try:
+        status = supervisor.run()
+        answer = None
+    except (PycontainerError, OSError) as error:
+        answer = messages.pack_error(error)
+    supervisor.monitor.server.stop_listening()
+    if supervisor.is_put_away:
+        messages.close_all(supervisor.reserved)
+        containers.unlock(settings.state, container_id, owner)
+    # By now nothing is left that --rm, or a next start, would meet. (Otherwise the lock's file tells the next command.)
+    if answer is not None:
+        request.answer(answer)
+    else:
+        supervisor.monitor.finish(status, request.client)
+
+
+def _become_owner(settings: Settings, container_id: str) -> int:
+    """Take the lock of a container that exists. Raises Conflict, OSError."""
+    deadline = time.monotonic() + _PATIENCE
+    while (owner := containers.try_lock(settings.state, container_id)) is None:
+        # It may be a command that only looks whether there is something to repair.
+        connection = open_database(settings.root)
+        is_owned = containers.get(connection, container_id).status in containers.OWNED
+        connection.close()
+        if is_owned or time.monotonic() > deadline:
+            raise Conflict("start container", container_id[:12], "it is running already, or being removed")
+        time.sleep(0.01)
+    return owner
+
+
+class Supervisor(Recorder):
+    """One container. Its process holds the container's lock.
+
+    is_put_away  nothing of it runs any more, and its resources are returned
+    reserved     descriptors that keep ports of the host's for it
+    """
+
+    def __init__(self, settings: Settings, request: Request, container_id: str) -> None:
+        self.monitor = Monitor(container_id, self)
+        self.is_put_away = False
+        self._settings = settings
+        self._request = request
+        self._id = container_id
+        self.reserved: list[int] = []
+
+    def run(self) -> int:
+        """Start it, and again as its policy says; the last exit status. Raises what kept it from a start, OSError."""
+        monitor, request = self.monitor, self._request
+        backoff = Backoff()
+        pipes = request.pipes
+        first = True
+        while True:
+            begun = time.monotonic()
+            run = self._begin(first)
+            if first:
+                first = False
+                request.journal.close()
+                monitor.server.listen(self._settings.monitors, self._id)
+                monitor.server.adopt(request.client)
+                request.answer({"say": "started"})
+            status = monitor.serve(run, pipes)
+            pipes = (-1, -1, -1)
+            if not self._end(status):
+                return status
+            monitor.announce_end(status)
+            if not monitor.pause_for(backoff.next(time.monotonic() - begun)):
+                self._end(status)
+                return status
+
+    def _begin(self, first: bool) -> Run:
+        """Start it by a child. Raises PycontainerError, OSError; then it is put away."""
+        try:
+            described, passed = errand.run(lambda: start.begin(self._settings, self._request, self._id, first=first))
+        except (PycontainerError, OSError) as error:
+            status = error.exit_status if isinstance(error, PycontainerError) else 125
+            cause = str(error)
+            self._do(lambda: start.give_up(self._settings, self._id, status, cause))
+            self.is_put_away = True
+            raise
+        if self.monitor.log is None and described["log"]:
+            self.monitor.log = LogWriter(*described["log"])
+        ends = len(passed) - described["reserved"]
+        self.reserved += passed[ends:]
+        return Run(described, passed[:ends])
+
+    def _end(self, status: int) -> bool:
+        """Record the end of a run and return what it held, by a child; whether it is to be started again."""
+        stopping = self.monitor.is_stopping
+        answer, _ = errand.run(lambda: start.end(self._settings, self._id, status, stopping=stopping))
+        self.is_put_away = not answer["restart"]
+        return bool(answer["restart"])
+
+    # What the monitor has to tell.
+
+    def stopped(self) -> None:
+        self._record(containers.set_stopped)
+
+    def signalled(self, number: int) -> None:
+        self._record(containers.note, "kill", signal=str(number))
+
+    def paused(self, paused: bool) -> None:
+        self._record(containers.set_paused, paused)
+
+    def health(self, health: dict[str, Any], changed: bool) -> None:
+        self._record(containers.set_health, health, changed=changed)
+
+    def _record(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
+        """Call `function(connection, id, …)` in a transaction, by a child."""
+        self._do(lambda: start.record(self._settings, function, self._id, *arguments, **options))
+
+    def _do(self, function: Callable[[], None]) -> None:
+        errand.run(lambda: (function(), ({}, []))[1])  # type: ignore[func-returns-value]

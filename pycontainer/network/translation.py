@@ -1,0 +1,276 @@
+"""The steps that publish a port and take it back, each an operation that can explain itself."""
+
+from __future__ import annotations
+
+import _socket
+import errno
+
+from pycontainer.kernel.netfilter import (
+    Flow,
+    batch,
+    del_elements,
+    del_flow,
+    generation,
+    get_elements,
+    get_flows_answered_by,
+    get_flows_to,
+    get_generation,
+    new_elements,
+    parse_elements,
+)
+from pycontainer.kernel.netlink import Message, Netlink
+from pycontainer.network.lease import pack_address
+from pycontainer.network.operations import EnableSetting, NetworkOperation, ReadSetting
+from pycontainer.network.publication import ANY, MAPS, PROTOCOLS, Publication, by_map
+
+
+class ReservePort(NetworkOperation):
+    """Its result is a socket that keeps the port from all others; host port 0 means one that is free."""
+
+    step = "reserve port"
+    reason = "as long as this socket is open, no other process gets the port of the host's"
+
+    def __init__(self, protocol: str, host_address: str, host_port: int) -> None:
+        self.protocol = protocol
+        self.host_address = host_address
+        self.host_port = host_port
+        self.path = f"{host_address}:{host_port}/{protocol}"
+        if protocol == "sctp":
+            self.hint = "the container needs SCTP of the kernel as well: modprobe sctp"
+
+    @property
+    def _type(self) -> str:
+        return "SOCK_DGRAM" if self.protocol == "udp" else "SOCK_STREAM"
+
+    @property
+    def _may_linger(self) -> bool:
+        """Whether a server that has just ended may have left connections in TIME_WAIT, which are in nobody's way."""
+        return self.protocol == "tcp" and self.host_port != 0
+
+    def describe(self) -> str:
+        address = f'{{sa_family=AF_INET, sin_port=htons({self.host_port}), sin_addr=inet_addr("{self.host_address}")}}'
+        lines = [f"socket(AF_INET, {self._type}|SOCK_CLOEXEC, IPPROTO_{self.protocol.upper()})", f"bind({address})"]
+        if self._may_linger:
+            lines.insert(1, "setsockopt(SOL_SOCKET, SO_REUSEADDR, [1])")
+            lines += ["listen(0)", "setsockopt(SOL_SOCKET, SO_REUSEADDR, [0])", "shutdown(SHUT_RD)"]
+        return "\n".join(lines)
+
+    def execute(self) -> _socket.socket:
+        kind: int = getattr(_socket, self._type)
+        holder = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC, PROTOCOLS[self.protocol])
+        try:
+            if self._may_linger:
+                holder.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            holder.bind((self.host_address, self.host_port))
+            if self._may_linger:
+                # Others that set SO_REUSEADDR could still bind the same port: listen(2) is what only one gets, and
+                # what it keeps once the option is off. Then no more, because nobody is there to accept anything.
+                holder.listen(0)
+                holder.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 0)
+                holder.shutdown(_socket.SHUT_RD)
+        except BaseException:
+            holder.close()
+            raise
+        return holder
+
+
+class ReadLocalRouting(ReadSetting):
+    reason = "may what the host sends to 127.0.0.1 leave it over the bridge"
+
+    def __init__(self, interface: str) -> None:
+        self.path = f"/proc/sys/net/ipv4/conf/{interface}/route_localnet"
+
+
+class EnableLocalRouting(EnableSetting):
+    reason = "127.0.0.1 on the host leads to published ports too; what comes the other way to 127.0.0.0/8 is dropped"
+
+    def __init__(self, interface: str) -> None:
+        self.path = f"/proc/sys/net/ipv4/conf/{interface}/route_localnet"
+
+
+class Transaction(NetworkOperation):
+    """A batch of messages, all or nothing: ERESTART where the ruleset is not that of the generation `expected`."""
+
+    def __init__(self, netlink: Netlink, table: str, messages: list[Message], commands: list[str], expected: bytes):
+        self.netlink = netlink
+        self.path = table
+        self.messages = batch(messages, expected)
+        self.commands = commands
+
+    def describe(self) -> str:
+        lines = [f"[{message}]" for message in self.messages]
+        return "sendto(NETLINK_NETFILTER, [" + ", ".join(lines) + "])"
+
+    def shell(self) -> str:
+        return "\n".join(self.commands)
+
+    def execute(self) -> None:
+        self.netlink.transact(self.messages)
+
+
+class AddElements(Transaction):
+    """An element that is there already is no failure; one with the same key and another value is: EEXIST or EBUSY."""
+
+    step = "publish ports"
+    reason = "what comes to these ports of the host's goes on to the container"
+
+    def __init__(
+        self,
+        netlink: Netlink,
+        table: str,
+        publications: list[Publication],
+        leftovers: list[Publication],
+        expected: bytes,
+    ) -> None:
+        removed = removal(table, leftovers)
+        added = [
+            (
+                new_elements(table, name, [(each.key(), each.value()) for each in members]),
+                f"nft 'add element ip {table} {name} {{ {', '.join(map(str, members))} }}'",
+            )
+            for name, members in by_map(publications)
+        ]
+        messages, commands = zip(*removed, *added, strict=True)
+        super().__init__(netlink, table, list(messages), list(commands), expected)
+
+    def execute(self) -> None:
+        try:
+            super().execute()
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                self.hint = "somebody has flushed the nft rules: start the container again, which makes them anew"
+            raise
+
+
+class RemoveElements(Transaction):
+    step = "take published ports back"
+    reason = "the container is gone, and its address may be another's next"
+
+    def __init__(self, netlink: Netlink, table: str, publications: list[Publication], expected: bytes) -> None:
+        messages, commands = zip(*removal(table, publications), strict=True)
+        super().__init__(netlink, table, list(messages), list(commands), expected)
+
+
+def removal(table: str, publications: list[Publication]) -> list[tuple[Message, str]]:
+    """Messages that remove elements, each with nft's words for it."""
+    return [
+        (
+            del_elements(table, name, [each.key() for each in members]),
+            f"nft 'delete element ip {table} {name} {{ {', '.join(each.key_text() for each in members)} }}'",
+        )
+        for name, members in by_map(publications)
+    ]
+
+
+class ListElements(NetworkOperation):
+    """Its result: the generation of the ruleset, and all that is published. Without the table that is nothing."""
+
+    step = "list published ports"
+
+    def __init__(self, netlink: Netlink, table: str, reason: str) -> None:
+        self.netlink = netlink
+        self.path = table
+        self.reason = reason
+
+    def describe(self) -> str:
+        messages = [get_generation(), *(get_elements(self.path, name) for name in MAPS)]
+        return "\n".join(f"sendto(NETLINK_NETFILTER, {message})" for message in messages)
+
+    def shell(self) -> str:
+        return "\n".join(f"nft list map ip {self.path} {name}" for name in MAPS)
+
+    def execute(self) -> tuple[bytes, list[Publication]]:
+        try:
+            # First, because a change after it makes a transaction that expects it fail.
+            number = generation(self.netlink.request(get_generation())[0])
+            payloads = [each for name in MAPS for each in self.netlink.dump(get_elements(self.path, name))]
+        except OSError as error:
+            # Somebody flushed the rules, or the kernel has not even loaded nf_tables.
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return b"", []
+            raise
+        return number, [Publication.parse(*pair) for payload in payloads for pair in parse_elements(payload)]
+
+
+class ForgetFlows(NetworkOperation):
+    """Flows of protocols that have no connections: as long as packets come, their translation stays what it was."""
+
+    step = "forget flows"
+
+    def __init__(self, netlink: Netlink, message: Message, path: str, command: str) -> None:
+        self.netlink = netlink
+        self.message = message
+        self.path = path
+        self.command = command
+
+    def describe(self) -> str:
+        delete = "{nlmsg_type=NFNL_SUBSYS_CTNETLINK<<8|IPCTNL_MSG_CT_DELETE, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK}"
+        return f"sendto(NETLINK_NETFILTER, {self.message})\nsendto(NETLINK_NETFILTER, {delete}, …)  for each of them"
+
+    def shell(self) -> str:
+        return self.command
+
+    def concerns(self, flow: Flow) -> bool:
+        raise NotImplementedError
+
+    def execute(self) -> None:
+        try:
+            flows = [flow for flow in map(Flow, self.netlink.dump(self.message)) if self.concerns(flow)]
+        except OSError as error:
+            # A kernel without nf_conntrack_netlink: its flows end when nothing has come for half a minute.
+            if error.errno == errno.EINVAL:
+                return
+            raise
+        for flow in flows:
+            try:
+                self.netlink.request(del_flow(flow))
+            except OSError as error:
+                if error.errno != errno.ENOENT:
+                    raise
+
+
+class ForgetFlowsTo(ForgetFlows):
+    """Those that went to the published ports of one protocol before these were published."""
+
+    reason = "what has been coming to the port all the time would go on to where it went before"
+
+    def __init__(self, netlink: Netlink, protocol: str, publications: list[Publication]) -> None:
+        ports = {publication.binding.host_port for publication in publications}
+        one = next(iter(ports)) if len(ports) == 1 else 0
+        message = get_flows_to(PROTOCOLS[protocol], one)
+        commands = [f"conntrack -D -p {protocol} --orig-port-dst {port}" for port in sorted(ports)]
+        super().__init__(netlink, message, ", ".join(map(str, sorted(ports))) + f"/{protocol}", "\n".join(commands))
+        self.places = {
+            (publication.binding.host_address, publication.binding.host_port) for publication in publications
+        }
+
+    def concerns(self, flow: Flow) -> bool:
+        if (flow.address, flow.port) in self.places:
+            return True
+        # What only passes through to the same port elsewhere is none of ours.
+        return (ANY, flow.port) in self.places and _is_local(flow.address)
+
+
+class ForgetFlowsFrom(ForgetFlows):
+    """Those that were translated to a container's address."""
+
+    reason = "what is still being sent to the container must not reach the next one with its address"
+
+    def __init__(self, netlink: Netlink, address: str) -> None:
+        message = get_flows_answered_by(pack_address(address))
+        super().__init__(netlink, message, address, f"conntrack -D --reply-src {address}")
+
+    def concerns(self, flow: Flow) -> bool:
+        return True
+
+
+def _is_local(address: str) -> bool:
+    """Whether it is one of the host's: then a socket can be bound to it."""
+    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    try:
+        probe.bind((address, 0))
+    except OSError:
+        return False
+    finally:
+        probe.close()
+    return True
