@@ -12,12 +12,28 @@ if TYPE_CHECKING:
     from typing import Any
 
 
+_MAX_DIGITS = 4000  # of an integer; the interpreter itself refuses a few more
+
+
+def _integer(text: str) -> int:
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"a number of more than {_MAX_DIGITS} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value - value != 0:  # 1e999 becomes an infinity, which JSON cannot hold and nobody could write again
+        raise ValueError("a number out of range")
+    return value
+
+
 class _Context:
     strict = True
     object_hook = None
     object_pairs_hook = None
-    parse_float = float
-    parse_int = int
+    parse_float = staticmethod(_finite)
+    parse_int = staticmethod(_integer)
     memo: dict[str, str] = {}
 
     @staticmethod
@@ -30,7 +46,7 @@ _SPACE = " \t\r\n"
 
 
 def loads(text: str) -> Any:
-    """Parse a JSON document. Raises ValueError (with RecursionError for one that is nested too deeply)."""
+    """Parse a JSON document. Raises ValueError."""
     start = len(text) - len(text.lstrip(_SPACE))
     try:
         try:
@@ -42,6 +58,8 @@ def loads(text: str) -> Any:
             value, end = _scan(text, start)
     except StopIteration as stop:
         raise ValueError(f"a value is missing at character {stop.value}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if text[end:].strip(_SPACE):
         raise ValueError(f"extra text at character {end}")
     return value

@@ -236,8 +236,7 @@ def image_created(image: Image) -> float:
 
 def image_labels(image: Image) -> dict[str, str]:
     """The labels of an image."""
-    labels: dict[str, str] = (image.config.get("config") or {}).get("Labels") or {}
-    return labels
+    return image.labels
 
 
 def is_reference(pattern: str, name: str) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pycontainer.engine import containers, inspect_config, monitors
 from pycontainer.engine.export import compared
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import Conflict, HostError, ImageError, StepFailed, UsageError
+from pycontainer.errors import Conflict, HostError, ImageError, StepFailed
 from pycontainer.image import manifest, reference
 from pycontainer.image.changes import pack
 from pycontainer.image.importer import parse_changes
@@ -93,10 +93,7 @@ def commit(
 
 
 def _complete(name: str) -> str:
-    parsed = reference.parse(name)
-    if parsed.digest:
-        raise UsageError("commit", name, "a name cannot hold a digest")
-    return str(parsed)
+    return str(reference.parse_name(name))
 
 
 def _settings(container: Container, image: Image, changes: Sequence[str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from pycontainer import json_text
 from pycontainer.errors import UsageError
 from pycontainer.image import reference
 from pycontainer.image.ingest import receive
@@ -41,9 +42,7 @@ def import_tarball(
     imported image cannot be run without a command.
     Raises UsageError, ImageError, StepFailed, HostError.
     """
-    parsed = reference.parse(name)
-    if parsed.digest:
-        raise UsageError("import image", name, "a name cannot hold a digest")
+    parsed = reference.parse_name(name)
     settings = parse_changes(changes)
     on_read = reporter(progress, "reading", total)
 
@@ -142,7 +141,7 @@ def _command(text: str) -> list[str]:
 
 def _json_list(text: str) -> list[str] | None:
     try:
-        value = json.loads(text)
+        value = json_text.loads(text)
     except ValueError:
         return None
     return value if isinstance(value, list) and all(isinstance(item, str) for item in value) else None

@@ -160,8 +160,8 @@ def _names(texts: list[str]) -> list[str]:
     for text in texts:
         try:
             parsed = reference.parse(text)
+            if parsed.tag:
+                names.append(str(reference.parse_name(str(parsed._replace(digest="")))))
         except UsageError as error:
             raise ImageError("read image", text, "not a valid image name") from error
-        if parsed.tag:
-            names.append(str(parsed._replace(digest="")))
     return names

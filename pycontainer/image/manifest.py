@@ -7,14 +7,15 @@ docker archives. What is read here was written by others: every type is checked,
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from typing import Any, NamedTuple
 
+from pycontainer import json_text
 from pycontainer.errors import ImageError
 
 MAX_JSON = 4 << 20  # as much as registries take
+MAX_NESTING = 64  # of objects and lists: far more than any image has, far less than what writes them again can take
 MAX_LAYERS = 500  # as many lower directories as overlayfs takes
 
 INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -97,11 +98,31 @@ def digest_of(data: bytes) -> str:
 
 
 def parse_json(data: bytes, name: str) -> Any:
-    """JSON from outside. Raises ImageError."""
+    """JSON from outside, such as can be written again: by the reader that the store has as well. Raises ImageError."""
     try:
-        return json.loads(data.decode())
-    except (ValueError, RecursionError) as error:
+        value = json_text.loads(data.decode())
+    except UnicodeDecodeError as error:
+        raise _wrong(name, f"not UTF-8 at byte {error.start}") from error
+    except ValueError as error:
         raise _wrong(name, f"not JSON ({error})") from error
+    level, depth = [value], 0
+    while level:
+        if depth > MAX_NESTING:
+            raise _wrong(name, f"more than {MAX_NESTING} levels of objects and lists")
+        level, depth = [part for item in level for part in _parts(item, name)], depth + 1
+    return value
+
+
+def _parts(value: Any, name: str) -> list[Any]:
+    """What an object or a list holds. No text may hold half of a surrogate pair, which is nothing in UTF-8."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _wrong(name, f"half of a surrogate pair: {value[error.start]!r}") from error
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    return value if isinstance(value, list) else []
 
 
 def parse_index(data: bytes, name: str) -> list[Descriptor]:

@@ -86,6 +86,19 @@ def parse(text: str, tagged: bool = True) -> Reference:
     return Reference(domain, match["path"], tag, digest)
 
 
+def parse_name(text: str) -> Reference:
+    """Parse and complete what an image is to be called: no digest, and nothing that is read as an image's ID.
+
+    Raises UsageError.
+    """
+    parsed = parse(text)
+    if parsed.digest:
+        raise _invalid(text, "a name cannot hold a digest")
+    if parsed.familiar_name in _DIGEST_LENGTHS:
+        raise _invalid(text, f"`{parsed.familiar_name}:` is how an image's ID begins, not a name")
+    return parsed
+
+
 def _split_domain(text: str) -> tuple[str, str]:
     """Domain and the rest. The first component is a domain if it looks like one, or is localhost, or has upper case."""
     first, slash, rest = text.partition("/")

@@ -66,20 +66,43 @@ class Image:
     """A stored image. `id` is the config's digest, `digest` the manifest's.
 
     names    familiar references, sorted
-    config   the OCI image config as it was stored, its types checked when it was loaded
+    config   the OCI image config as it was stored, its types checked when it was loaded; ImageError where it is broken
+    labels   those of the config; none where it is broken
     layers   absolute paths of directories, base first
     size     bytes of all files, unpacked
     created  RFC 3339, may be empty
     """
 
-    __slots__ = ("config", "created", "digest", "id", "layers", "names", "size")
+    __slots__ = ("_config", "_text", "created", "digest", "id", "layers", "names", "size")
 
     def __init__(self, row: tuple[str, str, str, int, str, str, str | None], layers: str) -> None:
         """`row` is what _SELECT gives, `layers` the directory of all layers."""
-        self.id, config, chains, self.size, self.created, self.digest, names = row
+        self.id, self._text, chains, self.size, self.created, self.digest, names = row
         self.names = sorted((names or "").split())
-        self.config: dict[str, Any] = json_text.loads(config)
         self.layers = [f"{layers}/{chain}" for chain in chains.split()]
+        self._config: dict[str, Any] | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        # Read when it is asked for, so that one that is broken hinders neither listing nor removing images.
+        if self._config is None:
+            try:
+                value = json_text.loads(self._text)
+            except ValueError as error:
+                raise _broken(self.id, f"its config is not JSON ({error})") from error
+            if not isinstance(value, dict):
+                raise _broken(self.id, "its config is not an object")
+            self._config = value
+        return self._config
+
+    @property
+    def labels(self) -> dict[str, str]:
+        try:
+            settings = self.config.get("config")
+        except ImageError:
+            return {}
+        labels = settings.get("Labels") if isinstance(settings, dict) else None
+        return labels if isinstance(labels, dict) else {}
 
 
 class Store:
@@ -160,9 +183,7 @@ class Store:
         """Make `name` mean the image, whatever it meant before. Raises UsageError, NotFound."""
         from pycontainer.image import reference
 
-        wanted = reference.parse(name)
-        if wanted.digest:
-            raise UsageError("tag image", name, "a tag cannot hold a digest")
+        wanted = reference.parse_name(name)
         with self.connection:
             self.connection.execute("BEGIN IMMEDIATE")
             self.get(image_id)
@@ -295,6 +316,10 @@ class Store:
             os.close(lock)
             return None
         return lock
+
+
+def _broken(image_id: str, cause: str) -> ImageError:
+    return ImageError("read stored image", image_id, cause, f"pycontainer rmi -f {image_id[7:19]}, and load it again")
 
 
 def _remove_all(directory: str, keep: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycontainer import json_text
 from pycontainer.errors import ImageError, UsageError
 from pycontainer.image import importer, manifest
 
@@ -42,7 +43,7 @@ def test_manifest() -> None:
     ("data", "words"),
     [
         (b"", "not JSON"),
-        (b"\xff\xfe{\0}\0", "not JSON"),
+        (b"\xff\xfe{\0}\0", "not UTF-8 at byte 0"),
         (b"[" * 100_000, "not JSON"),
         (dump([]), "not an object"),
         (document(schemaVersion=1), "not supported"),
@@ -176,3 +177,32 @@ def test_changes() -> None:
 def test_changes_refused(change: str) -> None:
     with pytest.raises(UsageError):
         importer.parse_changes([change])
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("NaN", "NaN"),
+        ("[Infinity]", "Infinity"),
+        ("1e999", "out of range"),
+        ("9" * 5000, "4000 digits"),
+        ("[" * 980 + "]" * 980, "64 levels|nested too deeply"),
+        ('{"a":' * 65 + "1" + "}" * 65, "64 levels"),
+        (r'"\ud800"', "surrogate"),
+        (r'{"a\udfff": 1}', "surrogate"),
+        ('"\xff"', "not UTF-8 at byte 6"),
+    ],
+)
+def test_what_the_store_could_not_read_or_write_again_is_refused(value: str, words: str) -> None:
+    text = f'{{"x":{value},"os":"linux","rootfs":{{"type":"layers","diff_ids":["{DIGEST}"]}}}}'
+    with pytest.raises(ImageError, match=words):
+        manifest.parse_config(text.encode("latin-1"), "config")
+    with pytest.raises(ImageError, match=words):
+        manifest.parse_index(f'{{"x":{value},"manifests":[]}}'.encode("latin-1"), "index")
+
+
+def test_nesting_that_images_have_is_taken() -> None:
+    text = dump(
+        {"os": "linux", "rootfs": {"type": "layers", "diff_ids": [DIGEST]}, "x": json.loads("[" * 60 + "]" * 60)}
+    )
+    assert json_text.loads(json_text.pretty(manifest.parse_config(text, "config").document)) == json.loads(text)

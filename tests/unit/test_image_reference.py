@@ -115,3 +115,17 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
         return
     assert reference.parse(str(parsed)) == parsed
     assert reference.parse(parsed.familiar) == parsed
+
+
+@pytest.mark.parametrize(
+    "text", [f"sha256:{'a' * 64}", "sha256:ab", "sha256", "library/sha512:x", "docker.io/sha384:1"]
+)
+def test_an_image_is_not_called_what_is_read_as_an_id(text: str) -> None:
+    with pytest.raises(UsageError, match="how an image's ID begins"):
+        reference.parse_name(text)
+
+
+def test_names_to_give() -> None:
+    assert reference.parse_name("example.com/sha256:1").tag == "1"
+    with pytest.raises(UsageError, match="digest"):
+        reference.parse_name(f"app@sha256:{'a' * 64}")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from pycontainer.cli.table import human_age, human_size
-from pycontainer.errors import Conflict, NotFound, UsageError
+from pycontainer.errors import Conflict, ImageError, NotFound, UsageError
 from pycontainer.image.store import SCHEMA, Store
 
 ONE, TWO = "1" * 64, "1" + "2" * 63
@@ -186,3 +186,25 @@ def test_human_size(size: int, text: str) -> None:
 )
 def test_human_age(seconds: float, text: str) -> None:
     assert human_age(seconds) == text
+
+
+@pytest.mark.parametrize("config", ['{"n": NaN}', '{"n": ' + "[" * 5000 + "]" * 5000 + "}", "[1]", "half", ""])
+def test_a_broken_config_hinders_nothing_but_its_own_use(store: Store, config: str) -> None:
+    store.connection.execute("UPDATE images SET config = ? WHERE id = ?", (config, f"sha256:{TWO}"))
+    assert {image.id for image in store.images()} == {f"sha256:{ONE}", f"sha256:{TWO}"}
+    broken = store.resolve("example.com/two")
+    assert broken.labels == {}
+    with pytest.raises(ImageError, match=f"read stored image: sha256:{TWO}") as refused:
+        _ = broken.config
+    assert f"rmi -f {TWO[:12]}" in refused.value.hint
+    assert store.remove(TWO[:12], True, unused)[-1] == f"Deleted: sha256:{OTHER}"
+    assert [image.config for image in store.images()] == [{"n": "1"}]
+
+
+def test_a_tag_like_an_id(store: Store) -> None:
+    """Refused; one that an older pycontainer has taken goes with its image."""
+    with pytest.raises(UsageError, match="ID begins"):
+        store.tag(f"sha256:{ONE}", f"sha256:{TWO}")
+    name = f"sha256:{TWO}"
+    store.connection.execute("INSERT INTO image_names VALUES (?, ?, ?)", (f"docker.io/library/{name}", name, name))
+    assert f"Untagged: {name}" in store.remove(TWO, True, unused)

@@ -51,9 +51,11 @@ def test_what_the_standard_library_writes_is_read_alike(value: object, indent: i
 def test_bad_text_is_refused_where_the_standard_library_refuses_it(text: str) -> None:
     def attempt(loads: object) -> object:
         try:
-            return loads(text)  # type: ignore[operator]
+            value = loads(text)  # type: ignore[operator]
         except ValueError:
             return ValueError
+        # What JSON has no word for, json reads and writes all the same.
+        return ValueError if "Infinity" in json.dumps(value) else value
 
     assert attempt(json_text.loads) == attempt(json.loads)
 
@@ -62,11 +64,6 @@ def test_bad_text_is_refused_where_the_standard_library_refuses_it(text: str) ->
 def test_what_is_no_json_number_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not JSON"):
         json_text.loads(text)
-
-
-def test_deep_nesting_is_an_error_and_no_crash() -> None:
-    with pytest.raises(RecursionError):
-        json_text.loads("[" * 100_000)
 
 
 @pytest.mark.parametrize("value", [b"x", {1, 2}, object(), [b"x"], {"a": b"x"}])
@@ -99,3 +96,20 @@ def test_without_the_json_package_errors_are_errors_too() -> None:
 @given(_VALUES)
 def test_for_people_it_looks_as_the_standard_librarys(value: object) -> None:
     assert json_text.pretty(value) == json.dumps(value, indent=4)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("NaN", "NaN is not JSON"),
+        ("[-Infinity]", "-Infinity is not JSON"),
+        ("[1e999]", "out of range"),
+        ("-1e999", "out of range"),
+        ("9" * 5000, "4000 digits"),
+        ("[" * 100_000, "nested too deeply"),
+        ('{"a":' * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_could_not_be_written_again_is_refused(text: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        json_text.loads(text)
