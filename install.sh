@@ -237,6 +237,10 @@ do_uninstall() {
     if ip link show "$BRIDGE" >/dev/null 2>&1; then
         ip link delete "$BRIDGE"
     fi
+    if [ -e "$STATE/ip_forward" ]; then
+        echo "net.ipv4.ip_forward was off before pycontainer, and is so again"
+        echo 0 >/proc/sys/net/ipv4/ip_forward
+    fi
     for group in $(cgroups); do
         find "$group" -depth -type d -exec rmdir {} \;
     done

@@ -59,7 +59,13 @@ class Wiring:
         Raises PycontainerError, OSError.
         """
         if self._config.network == "bridge":
-            self._network, notices = attach.ensure_bridge(self._journal, connection, self._settings.bridge)
+            self._network, notices = attach.ensure_bridge(
+                self._journal,
+                connection,
+                self._settings.bridge,
+                ports.publications,
+                f"{self._settings.state}/ip_forward",
+            )
             for notice in notices:
                 notify(notice)
             with connection:

@@ -38,6 +38,12 @@ def table_comment(payload: bytes) -> str:
     return data[2:].rstrip(b"\0").decode(errors="replace") if data[:1] == bytes((NFTNL_UDATA_TABLE_COMMENT,)) else ""
 
 
+def get_rules(table: str) -> Message:
+    """List the rules of all chains of a table, for Netlink.dump: a payload for each."""
+    body = _inet({"NFTA_RULE_TABLE": table})
+    return Message("NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETRULE", ("NLM_F_DUMP",), body)
+
+
 def new_elements(table: str, name: str, elements: list[tuple[bytes, bytes]]) -> Message:
     """Add (key, value) pairs to a map. One that is there already stays; EEXIST or EBUSY if a key has another value."""
     nested: list[Value] = [

@@ -35,10 +35,12 @@ MESSAGES = {
     "RTM_GETLINK": 18,
     "RTM_SETLINK": 19,
     "RTM_NEWADDR": 20,
+    "RTM_GETADDR": 22,
     "RTM_NEWROUTE": 24,
     "NFNL_MSG_BATCH_BEGIN": 16,
     "NFNL_MSG_BATCH_END": 17,
     "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETTABLE": 10 << 8 | 1,
+    "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETRULE": 10 << 8 | 7,
     "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_NEWSETELEM": 10 << 8 | 12,
     "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETSETELEM": 10 << 8 | 13,
     "NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_DELSETELEM": 10 << 8 | 14,
@@ -80,6 +82,7 @@ ATTRIBUTES = {
     "RTA_GATEWAY": 5,
     "NFTA_TABLE_NAME": 1,
     "NFTA_TABLE_USERDATA": 6,
+    "NFTA_RULE_TABLE": 1,
     "NFTA_GEN_ID": 1,
     "NFTA_SET_ELEM_LIST_TABLE": 1,
     "NFTA_SET_ELEM_LIST_SET": 2,
@@ -347,6 +350,19 @@ def new_address(index: int, address: bytes, prefix_length: int) -> Message:
         {"IFA_LOCAL": address, "IFA_ADDRESS": address, "IFA_BROADCAST": broadcast},
     )
     return Message("RTM_NEWADDR", ("NLM_F_ACK", "NLM_F_EXCL", "NLM_F_CREATE"), body)
+
+
+def get_addresses() -> Message:
+    """List the IPv4 addresses of all links, for Netlink.dump; each payload of the answer is one for `parse_address`."""
+    body = Body(IFADDRMSG.pack(_socket.AF_INET, 0, 0, 0, 0), "ifa_family=AF_INET", {})
+    return Message("RTM_GETADDR", ("NLM_F_DUMP",), body)
+
+
+def parse_address(payload: bytes) -> tuple[int, bytes, int]:
+    """The index of the link, its address, and the length of its prefix in bits."""
+    _, prefix_length, _, _, index = IFADDRMSG.unpack_from(payload)
+    attributes = parse_attributes(payload[IFADDRMSG.size :])
+    return index, attributes.get(ATTRIBUTES["IFA_LOCAL"], b""), prefix_length
 
 
 def new_default_route(gateway: bytes) -> Message:

@@ -24,10 +24,13 @@ from pycontainer.network.operations import (
     CreateVeth,
     DeleteLink,
     EnableForwarding,
+    FindAddress,
     FindLink,
+    FindRules,
     FindTable,
     OpenSocket,
     ReadForwarding,
+    ReadWithoutIPv6,
     SetLinkUp,
 )
 
@@ -63,12 +66,13 @@ def ensure_bridge(
     connection: sqlite3.Connection,
     interface: str,
     published: Callable[[sqlite3.Connection], list[Publication]] = lambda _: [],
+    forwarding_mark: str = "",
 ) -> tuple[Network, list[str]]:
     """The bridge network, made first if it is not there, and lines to show the user (mostly none).
 
-    `published` tells what the running containers publish, for a table of rules that has to be made anew. Several
-    processes may do this at once. Do not call it inside a transaction. Raises UsageError, Conflict, HostError,
-    StepFailed.
+    `published` tells what the running containers publish, for a table of rules that has to be made anew. The file
+    `forwarding_mark` is made where IPv4 forwarding was off and is switched on. Several processes may do this at once.
+    Do not call it inside a transaction. Raises UsageError, Conflict, HostError, StepFailed.
     """
     if len(interface) > 15 or not interface.isascii() or not interface.translate({45: "", 46: "", 95: ""}).isalnum():
         raise UsageError(
@@ -90,7 +94,7 @@ def ensure_bridge(
         if network is None:
             raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
     if not journal.perform(ReadForwarding()):
-        journal.perform(EnableForwarding())
+        journal.perform(EnableForwarding(forwarding_mark))
         notices.append("IPv4 forwarding was off on this host; it is now on (net.ipv4.ip_forward=1)")
     return network, notices
 
@@ -139,7 +143,7 @@ def link_name(container_id: str) -> str:
 
 
 def _find_network(journal: Journal, connection: sqlite3.Connection, interface: str) -> Network | None:
-    """The network if it is complete: in the database, the bridge up (its last step), the rules there."""
+    """The network if all that a container needs is there: its row, the bridge, up and with its address, the rules."""
     stored = lease.find(connection, NAME)
     if stored and stored.interface != interface:
         raise Conflict(
@@ -150,8 +154,11 @@ def _find_network(journal: Journal, connection: sqlite3.Connection, interface: s
         )
     with Netlink(NETLINK_ROUTE) as route:
         link = journal.perform(FindLink(route, interface, "is the bridge there"))
-    if not isinstance(link, Link):
-        return None
+        if not isinstance(link, Link):
+            return None
+        found = stored is not None and journal.perform(
+            FindAddress(route, link, pack_address(stored.gateway), split_subnet(stored.subnet)[1])
+        )
     if link.kind != "bridge":
         raise Conflict(
             f"set up network {NAME}",
@@ -159,9 +166,10 @@ def _find_network(journal: Journal, connection: sqlite3.Connection, interface: s
             f"a link of that name exists and is not a bridge but {link.kind or 'a physical device'}",
             f"rename it (ip link set {interface} name …) or name another bridge in PYCONTAINER_BRIDGE",
         )
-    if stored is None or not link.up:
+    if stored is None or not link.up or not found or not journal.perform(ReadWithoutIPv6(interface)):
         return None
+    table = table_name(interface)
     with Netlink(NETLINK_NETFILTER) as netfilter:
-        if not journal.perform(FindTable(netfilter, table_name(interface))):
+        if not journal.perform(FindTable(netfilter, table)) or not journal.perform(FindRules(netfilter, table)):
             return None
     return Network(stored, link)

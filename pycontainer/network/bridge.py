@@ -17,7 +17,7 @@ from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, rules
 from pycontainer.network.files import nameservers
 from pycontainer.network.lease import StoredNetwork
-from pycontainer.network.operations import HINTS, DeleteLink, FindLink, NetworkOperation
+from pycontainer.network.operations import HINTS, DeleteLink, DisableIPv6, FindLink, NetworkOperation
 from pycontainer.network.publication import Publication
 
 # Away from what others take by themselves: docker 172.17 and up and 192.168, podman 10.88 and up, libvirt 192.168.122,
@@ -61,6 +61,7 @@ def make(
             link = journal.perform(FindLink(netlink, interface, "its index, by which the next messages name it"))
             if not isinstance(link, Link):
                 raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
+            journal.perform(DisableIPv6(interface))
             journal.perform(AddBridgeAddress(route, interface, link.index, gateway, subnet))
             journal.perform(rules.ApplyRules(table, interface, str(subnet), published))
             # Last, because a bridge that is up is taken as complete.

@@ -6,16 +6,18 @@ import errno
 import os
 import time
 
-from pycontainer.kernel.netfilter import get_table, table_comment
+from pycontainer.kernel.netfilter import get_rules, get_table, table_comment
 from pycontainer.kernel.netlink import (
     Link,
     Message,
     Netlink,
     del_link,
+    get_addresses,
     get_link,
     new_address,
     new_default_route,
     new_veth,
+    parse_address,
     set_hairpin,
     set_link_up,
     socket_in_namespace,
@@ -26,6 +28,8 @@ IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
 # What the nft table says of itself. The number is raised with every change of rules.program: a table that says
 # anything else is made anew.
 TABLE_COMMENT = "pycontainer, rules 2"
+# How many rules rules.program writes.
+RULES = 9
 
 CARRIER_ATTEMPTS = 200  # a millisecond apart
 
@@ -138,6 +142,34 @@ class FindTable(Request):
         return table_comment(payloads[0]) == TABLE_COMMENT
 
 
+class FindRules(Request):
+    """Its result says whether the nft table has as many rules as it was made with."""
+
+    protocol = "NETLINK_NETFILTER"
+    step = "find nft rules"
+    reason = "a table whose rules somebody has flushed is still there"
+
+    def __init__(self, netlink: Netlink, table: str) -> None:
+        super().__init__(netlink, get_rules(table), table, f"nft list table ip {table}")
+
+    def execute(self) -> bool:
+        return len(self.netlink.dump(self.message)) == RULES
+
+
+class FindAddress(Request):
+    """Its result says whether the link has the address, of four bytes."""
+
+    step = "find address"
+    reason = "is the gateway there, which somebody may have flushed"
+
+    def __init__(self, netlink: Netlink, link: Link, address: bytes, prefix_length: int) -> None:
+        super().__init__(netlink, get_addresses(), link.name, f"ip -4 address show dev {link.name}")
+        self.wanted = link.index, address, prefix_length
+
+    def execute(self) -> bool:
+        return self.wanted in map(parse_address, self.netlink.dump(self.message))
+
+
 class ReadSetting(NetworkOperation):
     """A sysctl that is on or off; its result says which. `path` is below /proc/sys."""
 
@@ -166,7 +198,7 @@ class EnableSetting(NetworkOperation):
         return self.path.removeprefix("/proc/sys/") + "=1"
 
     def describe(self) -> str:
-        return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite("1")'
+        return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite(FD<{self.path}>, "1")'
 
     def shell(self) -> str:
         return f"sysctl -w {self.assignment}"
@@ -179,6 +211,40 @@ class EnableSetting(NetworkOperation):
             os.close(descriptor)
 
 
+def _without_ipv6(interface: str) -> str:
+    return f"/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"
+
+
+class ReadWithoutIPv6(ReadSetting):
+    """Its result says whether a link takes no part in IPv6; so it is where the kernel has none."""
+
+    reason = "is IPv6 off on the bridge"
+
+    def __init__(self, interface: str) -> None:
+        self.path = _without_ipv6(interface)
+
+    def execute(self) -> bool:
+        try:
+            return super().execute()
+        except FileNotFoundError:
+            return True
+
+
+class DisableIPv6(EnableSetting):
+    reason = (
+        "a container could announce itself as the host's IPv6 router (CVE-2020-13401), and the network is IPv4 only"
+    )
+
+    def __init__(self, interface: str) -> None:
+        self.path = _without_ipv6(interface)
+
+    def execute(self) -> None:
+        try:
+            super().execute()
+        except FileNotFoundError:
+            pass
+
+
 class ReadForwarding(ReadSetting):
     path = IP_FORWARD
     reason = "does the host pass packets between the bridge and its other links"
@@ -188,6 +254,20 @@ class EnableForwarding(EnableSetting):
     path = IP_FORWARD
     reason = "without forwarding, containers reach the host and each other, and nothing beyond"
     hint = "switch it on yourself: sysctl -w net.ipv4.ip_forward=1"
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def describe(self) -> str:
+        if not self.mark:
+            return super().describe()
+        return f'openat(AT_FDCWD, "{self.mark}", O_WRONLY|O_CREAT|O_CLOEXEC, 0600)\n{super().describe()}'
+
+    def execute(self) -> None:
+        if self.mark:
+            # First, because whoever uninstalls has to know whose doing it was.
+            os.close(os.open(self.mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        super().execute()
 
 
 class CreateVeth(Request):

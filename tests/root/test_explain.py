@@ -309,7 +309,10 @@ def netlink(arguments: list[Node]) -> list[Node]:
         message = decode(*message)
     parts = [arguments[0], *message[:2]]
     if len(message) > 2:
-        parts.append(message[2] if isinstance(message[2], dict) else attributes(message[2]))
+        told = message[2] if isinstance(message[2], dict) else attributes(message[2])
+        if isinstance(message[0], dict) and str(message[0]["nlmsg_type"]).endswith("NFT_MSG_GETRULE"):
+            told = {"NFTA_RULE_TABLE": told["NFTA_TABLE_NAME"]}
+        parts.append(told)
     return parts
 
 
@@ -320,6 +323,7 @@ def attributes(node: Node) -> Node:
         kind = str(attribute[0]["nla_type"]).removeprefix("NLA_F_NESTED|")
         value = attribute[1]
         if kind == "0x1":
+            # The name of the table, whatever is asked about it.
             kind, value = "NFTA_TABLE_NAME", value.rstrip(b"\0")
         if kind == "IFLA_INFO_DATA" and isinstance(value, bytes):
             # Of one attribute, VETH_INFO_PEER, which holds another message's body.

@@ -161,7 +161,7 @@ def test_bridge_is_made_once_and_found_afterwards(connection: sqlite3.Connection
     quick = Counting()
     again, notices = ensure_bridge(quick, connection, BRIDGE)
     assert (again.index, again.subnet, notices) == (network.index, network.subnet, [])
-    assert quick.steps == ["FindLink", "FindTable", "ReadForwarding"]
+    assert quick.steps == ["FindLink", "FindAddress", "ReadWithoutIPv6", "FindTable", "FindRules", "ReadForwarding"]
 
 
 def test_quick_path_imports_nothing_heavy(connection: sqlite3.Connection, database: Path) -> None:
@@ -392,6 +392,76 @@ def test_deleted_bridge_is_made_again_with_its_subnet(connection: sqlite3.Connec
     assert "was gone and is made again" in notices[0]
     containers.append(start(connection, again, IDS[1]))
     assert reaches("10.99.16.1", containers[1])
+
+
+def ipv6_is_off() -> bool:
+    return Path(f"/proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6").read_text().strip() == "1"
+
+
+def test_a_container_is_not_the_hosts_ipv6_router(connection: sqlite3.Connection, containers: list[int]) -> None:
+    """CVE-2020-13401: a router advertisement from a container gave the host a default route."""
+    shell("echo 0 > /proc/sys/net/ipv6/conf/default/disable_ipv6; echo 1 > /proc/sys/net/ipv6/conf/default/accept_ra")
+    network, _ = ensure_bridge(Journal(), connection, BRIDGE)
+    containers.append(start(connection, network, IDS[0]))
+    assert ipv6_is_off()
+
+    def routes() -> str:
+        advertise(containers[0])
+        return shell("ip -6 route show default")
+
+    assert routes() == ""
+    # As a bridge of an older version is, or one that somebody has changed.
+    shell(f"echo 0 > /proc/sys/net/ipv6/conf/{BRIDGE}/disable_ipv6; ip link set {BRIDGE} down; ip link set {BRIDGE} up")
+    wait_until(lambda: "fe80" in shell(f"ip -6 address show dev {BRIDGE} -tentative"))
+    wait_until(lambda: "default" in routes())
+    network, _ = ensure_bridge(Journal(), connection, BRIDGE)
+    assert ipv6_is_off()
+    assert routes() == ""
+
+
+def advertise(netns: int) -> None:
+    """Send a router advertisement (RFC 4861, 4.2) from the container's eth0 to all nodes."""
+    script = (
+        "import socket, struct, os\n"
+        "s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)\n"
+        "s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)\n"
+        "s.sendto(struct.pack('!BBHBBHII', 134, 0, 0, 64, 0, 1800, 0, 0),"
+        " ('ff02::1', 0, 0, socket.if_nametoindex('eth0')))\n"
+    )
+    wait_until(lambda: "fe80" in shell("ip -6 address show dev eth0 -tentative", netns))
+    arguments = ["nsenter", f"--net=/proc/self/fd/{netns}", sys.executable, "-c", script]
+    subprocess.run(arguments, check=True, pass_fds=[netns])
+    time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [f"nft flush table ip {TABLE}", f"nft flush chain ip {TABLE} postrouting", f"ip address flush dev {BRIDGE}"],
+)
+def test_what_somebody_has_flushed_is_mended(
+    connection: sqlite3.Connection, containers: list[int], damage: str
+) -> None:
+    ensure_bridge(Journal(), connection, BRIDGE)
+    rules_before = shell(f"nft list table ip {TABLE}")
+    addresses = [link["addr_info"] for link in objects(f"-4 address show dev {BRIDGE}")]
+    shell(damage)
+    assert [rules_before, addresses] != [
+        shell(f"nft list table ip {TABLE}"), [link["addr_info"] for link in objects(f"-4 address show dev {BRIDGE}")],
+    ]  # fmt: skip
+    network, _ = ensure_bridge(Journal(), connection, BRIDGE)
+    assert shell(f"nft list table ip {TABLE}") == rules_before
+    assert [link["addr_info"] for link in objects(f"-4 address show dev {BRIDGE}")] == addresses
+    containers.append(start(connection, network, IDS[0]))
+    assert reaches("10.99.0.1", containers[0])
+
+
+def test_whose_doing_forwarding_was_is_remembered(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    mark = tmp_path / "ip_forward"
+    ensure_bridge(Journal(), connection, BRIDGE, forwarding_mark=str(mark))
+    assert mark.exists() and shell("cat /proc/sys/net/ipv4/ip_forward") == "1\n"
+    mark.unlink()
+    ensure_bridge(Journal(), connection, BRIDGE, forwarding_mark=str(mark))
+    assert not mark.exists(), "it was on"
 
 
 def test_subnet_moves_when_the_host_took_it_meanwhile(connection: sqlite3.Connection) -> None:

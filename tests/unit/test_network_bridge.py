@@ -11,7 +11,7 @@ import pytest
 
 from pycontainer.errors import Conflict, HostError, UsageError
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import attach, rules
+from pycontainer.network import attach, operations, rules
 from pycontainer.network.bridge import POOLS, Survey, choose_subnet, plan_subnet
 from pycontainer.network.lease import StoredNetwork
 from pycontainer.network.operations import TABLE_COMMENT
@@ -122,6 +122,11 @@ def test_program_touches_only_its_own_table() -> None:
     assert lines[:2] == ["add table ip pycontainer", "delete table ip pycontainer"]
     assert lines[-1] == "add element ip pycontainer published { tcp . 8080 : 10.99.0.2 . 80 }"
     assert all(line.split()[2:4] == ["ip", "pycontainer"] for line in lines)
+
+
+def test_the_number_of_rules_is_known() -> None:
+    text = rules.program("t", "pyc0", "10.99.0.0/20", [])
+    assert sum(line.startswith("add rule ") for line in text.splitlines()) == operations.RULES
 
 
 def test_other_rules_have_another_number() -> None:
