@@ -23,9 +23,10 @@ class Command:
     operands       as usage shows them: "CONTAINER...", "[IMAGE]"; what they name is completed by that word
     program        the first operand ends the options, for what follows are the words of a program
     passes_status  its exit status is a program's, so that the failures of pycontainer need one of their own
+    surplus        the beginning of a hint for who gives an operand too many
     """
 
-    __slots__ = ("handler", "help", "operands", "options", "passes_status", "program", "words")
+    __slots__ = ("handler", "help", "operands", "options", "passes_status", "program", "surplus", "words")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Command:
         *,
         program: bool = False,
         passes_status: bool = False,
+        surplus: str = "",
     ) -> None:
         self.words = words
         self.handler = handler
@@ -45,6 +47,7 @@ class Command:
         self.options = options
         self.program = program
         self.passes_status = passes_status
+        self.surplus = surplus
 
     @property
     def see_help(self) -> str:
@@ -59,7 +62,8 @@ class Command:
             raise UsageError(self.words, "", f"{missing} is missing", self.see_help)
         unlimited = bool(self.operands) and "..." in self.operands[-1]
         if len(operands) > len(self.operands) and not unlimited:
-            raise UsageError(self.words, operands[len(self.operands)], "one operand too many", self.see_help)
+            hint = self.surplus + self.see_help
+            raise UsageError(self.words, operands[len(self.operands)], "one operand too many", hint)
 
     def load(self) -> Any:
         """The function, imported now."""
@@ -185,7 +189,7 @@ IMAGE = [
     Command("load", "load:load", "", "Load images from a docker or OCI archive or an OCI layout directory.", [
         Option("-i --input", "text", "FILE", "Archive or OCI layout directory; - is standard input."),
         _QUIET_LOAD, _MAX_LAYER_SIZE,
-    ]),
+    ], surplus="an archive is named with -i: `pycontainer load -i FILE`; "),
     Command("import", "load:import_", "FILE NAME", "Make an image of a root file system in a tarball (- is stdin).", [
         Option("-c --change", "list", "INSTRUCTION", "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'."),
         Option("-m --message", "text", "TEXT", "Comment for the image's history."),
@@ -249,6 +253,30 @@ GROUPS = {
     "volume": "What keeps data longer than a container.",
     "network": "What containers are connected to.",
     "system": "This installation as a whole.",
+}
+
+# Docker's commands that will be there, and what does the same until then.
+_UNTIL_PULL = (
+    "until then load an archive with `pycontainer load -i FILE`, or import a root file system with "
+    "`pycontainer import FILE NAME`"
+)
+_UNTIL_PUSH = "until then `pycontainer export` writes a container's files as a tarball"
+_UNTIL_NETWORKS = "until then there are bridge, none and host: `pycontainer run --network NETWORK`"
+PLANNED = {
+    "build": "until then `pycontainer commit` makes an image of a container, and `pycontainer load` takes any other's",
+    "history": "until then `pycontainer image inspect IMAGE` shows what is known of it",
+    "login": _UNTIL_PULL,
+    "logout": _UNTIL_PULL,
+    "network connect": _UNTIL_NETWORKS,
+    "network create": _UNTIL_NETWORKS,
+    "network disconnect": _UNTIL_NETWORKS,
+    "network prune": _UNTIL_NETWORKS,
+    "network rm": _UNTIL_NETWORKS,
+    "pull": _UNTIL_PULL,
+    "push": _UNTIL_PUSH,
+    "save": _UNTIL_PUSH,
+    "search": _UNTIL_PULL,
+    "stats": "until then `pycontainer top CONTAINER` lists its processes",
 }
 
 COMMANDS = {command.words: command for section in SECTIONS.values() for command in section}

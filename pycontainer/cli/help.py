@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from pycontainer.cli.commands import COMMANDS, GROUPS, SECTIONS, Command
+from pycontainer.cli.commands import COMMANDS, GROUPS, PLANNED, SECTIONS, Command
 from pycontainer.cli.options import Option, suggest
 from pycontainer.errors import UsageError
 
@@ -58,8 +58,16 @@ def _unknown(words: list[str]) -> UsageError:
         return UsageError(words[0], "", "no such option", "options follow the command; see `pycontainer --help`")
     group = words[0] if words[0] in GROUPS else ""
     unknown = " ".join(words[:2]) if group else words[0]
+    if (planned := unknown.removeprefix("image ")) in PLANNED:
+        return UsageError(unknown, "", "planned, and not there yet", PLANNED[planned])
     known = [name for name in (*COMMANDS, *GROUPS) if not name.startswith("_") and (" " in name) == bool(group)]
-    hint = f"{suggest(unknown, known)}`{' '.join(['pycontainer', *group.split()])} --help` lists what there is"
+    if group:
+        # Only the second word is compared, because the first is right.
+        known = [name.removeprefix(f"{group} ") for name in known if name.startswith(f"{group} ")]
+        meant = suggest(words[1], known).replace("`", f"`{group} ", 1) if len(words) > 1 else ""
+    else:
+        meant = suggest(unknown, known)
+    hint = f"{meant}`{' '.join(['pycontainer', *group.split()])} --help` lists what there is"
     return UsageError(unknown, "", "no such command", hint)
 
 

@@ -10,6 +10,7 @@ from pycontainer.cli.foreground import MonitorRelay, Pipes, window_size
 from pycontainer.engine import launcher
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import HostError, UsageError, printable
+from pycontainer.kernel.operation import wants_bold
 from pycontainer.kernel.undo import Undo
 from pycontainer.monitor import messages
 
@@ -60,5 +61,5 @@ def _ask(
     settings: Settings, request: Message, given: list[bool], passed: list[int], values: dict[str, Any]
 ) -> _socket.socket:
     explained = [2] if values.get("explain") else []
-    request = {**request, "pipes": given, "size": window_size()}
+    request = {**request, "pipes": given, "size": window_size(), "bold": wants_bold(2)}
     return launcher.ask(settings, request, [*passed, *explained])

@@ -160,12 +160,67 @@ def _store(
 
 
 def _unknown(command: Command, flag: str, known: Iterable[str]) -> UsageError:
+    if command.options in (CREATE, RUN) and flag in ABSENT:
+        cause = "an option of docker's that pycontainer does not have"
+        return UsageError(command.words, flag, cause, ABSENT[flag] + command.see_help)
     return UsageError(command.words, flag, "no such option", suggest(flag, known) + command.see_help)
 
 
-def suggest(word: str, known: Iterable[str]) -> str:
-    """The beginning of a hint: what of `known` the user may have meant; "" where nothing is like it."""
-    import difflib
+# Docker's options of `run` and `create` that are not there, and what there is instead, as the beginning of a hint. Else
+# one that looks alike and means something else would be suggested for them: --cpus for --gpus.
+_NO_NETWORKS = "networks of your own are planned; "
+_NO_PULL = "pulling is planned; "
+_NO_DEVICE = "--privileged grants every device; "
+ABSENT = {
+    "--cgroup-parent": "",
+    "--cgroupns": "each container has a cgroup namespace of its own; ",
+    "--cpu-period": "--cpus limits processor time; ",
+    "--cpu-quota": "--cpus limits processor time; ",
+    "--cpu-shares": "--cpus limits processor time; ",
+    "--device": _NO_DEVICE,
+    "--device-cgroup-rule": _NO_DEVICE,
+    "--gpus": _NO_DEVICE,
+    "--group-add": "-u USER:GROUP names the group; ",
+    "--ip": _NO_NETWORKS,
+    "--ip6": _NO_NETWORKS,
+    "--ipc": "each container has an IPC namespace of its own; ",
+    "--link": _NO_NETWORKS,
+    "--mac-address": _NO_NETWORKS,
+    "--memory-reservation": "--memory sets the limit; ",
+    "--network-alias": _NO_NETWORKS,
+    "--pid": "each container has a PID namespace of its own; ",
+    "--platform": _NO_PULL,
+    "--pull": _NO_PULL,
+    "--quiet": _NO_PULL,
+    "--runtime": "",
+    "--shm-size": "--tmpfs /dev/shm:size=SIZE mounts one of that size; ",
+    "--sysctl": "",
+    "--uts": "each container has a UTS namespace of its own; ",
+    "--volume-driver": "local is the only one; ",
+}
 
-    alike = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean `{alike[0]}`? " if alike else ""
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """The beginning of a hint: what of `known` the user may have meant; "" where nothing is near."""
+    letters = len(word.strip("-"))
+    # One slip in three letters, and never more than two: what is further away is another word.
+    allowed = min(letters // 3, 2)
+    near = [(distance, name) for name in known if (distance := edits(word, name)) <= allowed]
+    if near:
+        return f"did you mean `{min(near)[1]}`? "
+    begun = [name for name in known if name.startswith(word)] if letters >= 3 else []
+    return f"did you mean `{begun[0]}`? " if len(begun) == 1 else ""
+
+
+def edits(first: str, second: str) -> int:
+    """How many letters are missing, added, wrong or exchanged with the next one: the optimal string alignment."""
+    before: list[int] = []
+    row = list(range(len(second) + 1))
+    for i, letter in enumerate(first, 1):
+        before, last, row = row, before, [i]
+        for j, other in enumerate(second, 1):
+            least = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != other))
+            if last and j > 1 and letter == second[j - 2] and first[i - 2] == other:
+                least = min(least, last[j - 2] + 1)
+            row.append(least)
+    return row[-1]

@@ -54,9 +54,10 @@ class ContainerConfig:
         self.tmpfs = [mounts.parse_tmpfs(text) for text in values.get("tmpfs") or []]
         mounts.check(self.mounts + self.tmpfs)
         self.volumes_from = [mounts.parse_volumes_from(text) for text in values.get("volumes_from") or []]
-        self.memory = _optional(parse_size, "--memory", values.get("memory"))
-        self.swap = _optional(parse_size, "--memory-swap", values.get("memory_swap"))
-        self.cpus = _optional(_cpus, "--cpus", values.get("cpus"))
+        # 0 is no limit, as docker has it.
+        self.memory = _optional(parse_size, "--memory", values.get("memory")) or None
+        self.swap = _optional(parse_size, "--memory-swap", values.get("memory_swap")) or None
+        self.cpus = _optional(_cpus, "--cpus", values.get("cpus")) or None
         self.cpuset_cpus = values.get("cpuset_cpus") or ""
         self.pids_limit = _optional(_integer, "--pids-limit", values.get("pids_limit"))
         # By name, because config.json may hold each only once; the last one counts.
@@ -88,6 +89,12 @@ class ContainerConfig:
         self.labels = dict(_pair(text) for text in values.get("label") or [])
         self.cidfile = values.get("cidfile") or ""
         self._check_memory()
+        if not stored:
+            # Not of one that exists, because it must still be listed and removed when the machine has lost a processor.
+            self._check_processors()
+            self._check_descriptors()
+            for tmpfs in self.tmpfs:
+                mounts.check_tmpfs(tmpfs)
 
     @classmethod
     def from_json(cls, text: str) -> ContainerConfig:
@@ -103,7 +110,29 @@ class ContainerConfig:
         """The same with other values of these options. Raises UsageError."""
         return ContainerConfig(self.image, self.command, {**self.values, **values}, stored=True)
 
+    def _check_processors(self) -> None:
+        available = os.cpu_count() or 1
+        if self.cpus is not None and self.cpus > available:
+            hint = f"anything from 0.01 to {available}, such as 0.5; 0 is no limit"
+            cause = f"this machine has only {available} processor{'s' if available > 1 else ''}"
+            raise UsageError("--cpus", repr(self.values["cpus"]), cause, hint)
+        if self.cpuset_cpus:
+            online = _online()
+            missing = _processors("--cpuset-cpus", self.cpuset_cpus) - online
+            if missing:
+                cause = f"this machine has no processor {_ranges(missing)}"
+                raise UsageError("--cpuset-cpus", repr(self.cpuset_cpus), cause, f"there are {_ranges(online)}")
+
+    def _check_descriptors(self) -> None:
+        for name, soft, _ in self.ulimits:
+            if name == "RLIMIT_NOFILE" and 0 <= soft < 3:
+                cause = "standard input, output and error are three files already"
+                hint = "such as nofile=1024; a program with shared libraries needs 4 at least"
+                raise UsageError("--ulimit", f"nofile={soft}", cause, hint)
+
     def _check_memory(self) -> None:
+        if self.memory is not None and self.memory < 0:
+            raise UsageError("--memory", "-1", "not a size", "leave it out, or write 0, for no limit")
         if self.memory is not None and self.memory < 6 << 20:
             hint = "6m is the least in which a program can start"
             raise UsageError("--memory", str(self.memory), "too little memory", hint)
@@ -177,12 +206,37 @@ def _cpus(flag: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    available = os.cpu_count() or 1
-    if not 0.01 <= value <= available:
-        hint = f"this machine has {available}: anything from 0.01 to {available}, such as 0.5"
-        raise UsageError(flag, repr(text), "not a number of processors", hint)
+        value = -1.0
+    # At once larger than any machine, and not infinite.
+    if not (value == 0 or 0.01 <= value < 1 << 20):
+        raise UsageError(flag, repr(text), "not a number of processors", "0.01 at least, such as 0.5; 0 is no limit")
     return value
+
+
+def _processors(flag: str, text: str) -> set[int]:
+    """The numbers in "0-2,4": cpuset(7). Raises UsageError."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        last = last if dash else first
+        good = all(number.isascii() and number.isdigit() and len(number) < 6 for number in (first, last))
+        if not good or int(first) > int(last):
+            raise UsageError(flag, repr(text), "not a list of processors", "numbers and ranges, such as 0-2,4")
+        found.update(range(int(first), int(last) + 1))
+    return found
+
+
+def _online() -> set[int]:
+    """The numbers of the processors that this machine has: sysfs-devices-system-cpu. Raises OSError."""
+    with open("/sys/devices/system/cpu/online") as file:
+        return _processors("online", file.read().strip())
+
+
+def _ranges(numbers: set[int]) -> str:
+    """The numbers as cpuset(7) lists them: "0-2,4"."""
+    ends = sorted(number for number in numbers if number + 1 not in numbers)
+    begins = sorted(number for number in numbers if number - 1 not in numbers)
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in zip(begins, ends, strict=True))
 
 
 def _integer(flag: str, text: str) -> int:

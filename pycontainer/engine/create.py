@@ -7,7 +7,7 @@ import os
 from pycontainer.engine import bundle, containers, repair, volumes
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import UsageError
+from pycontainer.errors import NotFound, UsageError
 from pycontainer.image import overlay
 from pycontainer.image.store import Store
 from pycontainer.kernel.undo import Undo
@@ -15,6 +15,12 @@ from pycontainer.kernel.undo import Undo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
+
+
+_ABSENT_HINT = (
+    "load it with `pycontainer load -i FILE`, make one with `pycontainer import FILE NAME`, "
+    "or use one of `pycontainer images`"
+)
 
 
 def create(settings: Settings, connection: sqlite3.Connection, config: ContainerConfig) -> containers.Container:
@@ -40,7 +46,10 @@ def make(
 
     Raises PycontainerError, OSError; then nothing is left.
     """
-    image = Store(settings.root, connection).resolve(config.image)
+    try:
+        image = Store(settings.root, connection).resolve(config.image)
+    except NotFound as error:
+        raise NotFound(error.step, error.path, error.cause, _ABSENT_HINT) from None
     command = bundle.command_line(config, image.config.get("config") or {})
     _check_cidfile(config.cidfile)
     volumes.check_sources(config)

@@ -259,7 +259,7 @@ def _run(settings: Settings, connection: _socket.socket, request: Message, passe
 
     process.set_name("pyc-monitor")
     pipes = [passed.pop(0) if given else -1 for given in request["pipes"]]
-    journal = Journal(passed.pop(0) if passed else None)
+    journal = Journal(passed.pop(0) if passed else None, bold=request.get("bold", False))
     config = ContainerConfig.from_json(request["config"]) if "config" in request else None
     rows, columns = request["size"]
     asked = Request(

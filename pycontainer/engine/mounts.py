@@ -276,6 +276,13 @@ def _tmpfs_options(text: str, fields: dict[str, str], read_only: bool) -> list[s
     return options
 
 
+_TMPFS_VALUES = ("size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "mpol", "huge")
+_TMPFS_WORDS = """
+ro rw suid nosuid dev nodev exec noexec sync async dirsync atime noatime diratime nodiratime relatime norelatime
+strictatime nostrictatime lazytime nolazytime symfollow nosymfollow defaults inode32 inode64 noswap
+""".split()
+
+
 def parse_tmpfs(text: str) -> Mount:
     """`DST[:OPTION[,OPTION…]]` of --tmpfs: options of mount(8) and tmpfs(5). Raises UsageError."""
     path, _, options = text.partition(":")
@@ -283,6 +290,15 @@ def parse_tmpfs(text: str) -> Mount:
     given = [option for option in options.split(",") if option]
     defaults = ["nosuid", "nodev"] + ([] if "exec" in given else ["noexec"])
     return Mount("tmpfs", "", target, defaults + [option for option in given if option != "exec"], mode=options)
+
+
+def check_tmpfs(mount: Mount) -> None:
+    """Raise UsageError where --tmpfs has an option that means nothing to tmpfs, or something else, as `bind` does."""
+    for option in filter(None, mount.mode.split(",")):
+        name, equals, _ = option.partition("=")
+        if name not in (_TMPFS_VALUES if equals else _TMPFS_WORDS):
+            hint = "such as size=64m, mode=1777 or exec; tmpfs(5) and mount(8) list them"
+            raise UsageError("--tmpfs", mount.target, f"no option of tmpfs: {option!r}", hint)
 
 
 def parse_volumes_from(text: str) -> tuple[str, bool]:

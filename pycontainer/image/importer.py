@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pycontainer import json_text
-from pycontainer.errors import UsageError
+from pycontainer.errors import ImageError, UsageError
 from pycontainer.image import reference
 from pycontainer.image.ingest import receive
 from pycontainer.image.load import DEFAULT_MAX_LAYER_SIZE, make_manifest, reporter
-from pycontainer.image.manifest import host_architecture, parse_config
+from pycontainer.image.manifest import host_architecture, parse_archive_manifest, parse_config
 from pycontainer.image.store import Store
 from pycontainer.image.stream import CHUNK, Hash, Readable, write_all
 from pycontainer.image.unpack import Progress
@@ -58,6 +58,9 @@ def import_tarball(
     with Workspace(store) as work:
         layer = receive("archive", f"{work.directory}/archive", save)
         diff_id, directory = work.unpack_base(layer, max_layer_size, progress)
+        if _is_image_archive(directory):
+            cause = "this is an archive of images, and not of a root file system"
+            raise ImageError("import image", name, cause, "load it: `pycontainer load -i FILE`")
         if not settings.keys() & {"Cmd", "Entrypoint"} and _has_shell(directory):
             settings["Cmd"] = [_SHELL]
         text = _config(settings, diff_id, message)
@@ -79,6 +82,25 @@ def _config(settings: dict[str, Any], diff_id: str, message: str) -> bytes:
         "history": [{"created": created, "comment": message or "imported by pycontainer"}],
     }
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _is_image_archive(directory: str) -> bool:
+    """Whether what was unpacked is what `docker save` writes, or an OCI layout."""
+    layout = [f"{directory}/oci-layout", f"{directory}/index.json"]
+    if all(os.path.isfile(path) and not os.path.islink(path) for path in layout):
+        return True
+    try:
+        # No link is followed, because it could lead out of the directory; and it could be a FIFO.
+        descriptor = os.open(f"{directory}/manifest.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Some program's manifest.json is a file like others: only the images' is refused.
+        return bool(parse_archive_manifest(os.read(descriptor, 1 << 20)))
+    except (ImageError, OSError):
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def _has_shell(directory: str) -> bool:

@@ -56,10 +56,7 @@ _SELECT = """
 SELECT id, config, layers, size, created, digest,
        (SELECT group_concat(familiar, ' ') FROM image_names WHERE image_id = images.id) FROM images
 """
-_ABSENT_HINT = (
-    "load it with `pycontainer load -i FILE`, make one with `pycontainer import FILE NAME`, "
-    "or use one of `pycontainer images`"
-)
+_ABSENT_HINT = "`pycontainer images` lists them"
 
 
 class Image:

@@ -56,11 +56,19 @@ class Operation:
         raise NotImplementedError
 
 
+def wants_bold(descriptor: int) -> bool:
+    """Whether what is written there may be bold: a terminal that can show it, whose user has not set NO_COLOR."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") in (None, "", "dumb")
+    return not plain and os.isatty(descriptor)
+
+
 class Journal:
     """Performs operations, and explains them on the descriptor `out` when there is one."""
 
-    def __init__(self, out: int | None = None) -> None:
+    def __init__(self, out: int | None = None, *, bold: bool = False) -> None:
+        """bold: the groups' names stand out, by the escape sequence that `wants_bold` says is understood."""
         self.out = out
+        self._bold = bold
         self.group = ""
         self._is_terminal = out is not None and os.isatty(out)
         self._names: dict[str, str] = {}
@@ -93,7 +101,7 @@ class Journal:
         lines = [] if self.group else LEGEND.splitlines()
         if operation.group != self.group:
             self.group = operation.group
-            lines.append(f"\033[1m{operation.group}\033[0m" if self._is_terminal else operation.group)
+            lines.append(f"\033[1m{operation.group}\033[0m" if self._bold else operation.group)
         for call in operation.describe().splitlines():
             lines.extend(_fold(self._abbreviate(f"  {call}"), (", ", "|"), '"', "", 8))
         lines.append(f"      # {operation.reason}")

@@ -232,9 +232,9 @@ def _make(
 def _open_journal(options: dict[str, Any]) -> Journal:
     if os.geteuid() != 0:
         raise HostError("this must be run as root", hint="put sudo before the command")
-    from pycontainer.kernel.operation import Journal
+    from pycontainer.kernel.operation import Journal, wants_bold
 
-    return Journal(os.dup(2) if "explain" in options else None)
+    return Journal(os.dup(2) if "explain" in options else None, bold=wants_bold(2))
 
 
 def _write_pid(options: dict[str, Any], pid: int) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 from conftest import COMMAND, Pycontainer, is_unified
@@ -39,6 +41,10 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "bad memory": (["-m", "12x", "busybox", "true"], 125, ["--memory", "'12x'", "64m"]),
     "no memory": (["-m", "", "busybox", "true"], 125, ["--memory", "''"]),
     "bad cpus": (["--cpus", "many", "busybox", "true"], 125, ["--cpus", "'many'"]),
+    "too many cpus": (["--cpus", "65536", "busybox", "true"], 125, ["--cpus", "this machine has only", "0.01 to"]),
+    "no such processor": (["--cpuset-cpus", "0,65530", "busybox", "true"], 125, ["no processor 65530", "there are 0"]),
+    "too few files": (["--ulimit", "nofile=1", "busybox", "true"], 125, ["--ulimit", "nofile=1", "three files"]),
+    "an option of docker's": (["--gpus", "all", "busybox"], 125, ["--gpus", "an option of docker's"]),
     "bad pids": (["--pids-limit", "few", "busybox", "true"], 125, ["--pids-limit", "'few'"]),
     "bad ulimit": (["--ulimit", "nofiles=1", "busybox", "true"], 125, ["--ulimit", "nofiles"]),
     "no env file": (["--env-file", "/no/such", "busybox", "true"], 125, ["--env-file", "/no/such", "no such file"]),
@@ -53,7 +59,8 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "bad host": (["--add-host", "db", "busybox", "true"], 125, ["--add-host", "db"]),
     "bad dns": (["--dns", "example.org", "busybox", "true"], 125, ["--dns", "example.org"]),
     "bad signal": (["--stop-signal", "SIGNO", "busybox", "true"], 125, ["--stop-signal", "'SIGNO'"]),
-    "bad tmpfs option": (["--tmpfs", "/x:bogus", "busybox", "true"], 125, ["tmpfs", "/x"]),
+    "bad tmpfs option": (["--tmpfs", "/x:bogus", "busybox", "true"], 125, ["--tmpfs: /x: no option of tmpfs: 'bogus'"]),
+    "bind as a tmpfs option": (["--tmpfs", "/x:ro,bind", "busybox", "true"], 125, ["no option of tmpfs: 'bind'"]),
     "unknown option": (["--bogus", "busybox", "true"], 125, ["--bogus", "pycontainer run --help"]),
     "missing value": (["--rm", "--name"], 125, ["--name"]),
     "only options": (["--rm"], 125, ["IMAGE", "pycontainer run --help"]),
@@ -68,6 +75,60 @@ def test_mistakes(box: Pycontainer, arguments: list[str], status: int, texts: li
 
 def test_an_unknown_command(box: Pycontainer) -> None:
     check(box("rnu", "busybox"), 1, "rnu", "pycontainer --help")
+
+
+@pytest.mark.parametrize("words", [["rmi", "nosuch"], ["tag", "nosuch", "x"]])
+def test_an_image_that_is_not_there_need_not_be_loaded(box: Pycontainer, words: list[str]) -> None:
+    result = box(*words)
+    check(result, 1, "no such image: nosuch")
+    assert "load" not in result.stderr
+
+
+def test_an_archive_of_images_is_not_imported(box: Pycontainer, tmp_path: pathlib.Path) -> None:
+    for kind, files in {
+        "docker": {"manifest.json": '[{"Config": "x.json", "RepoTags": ["a:b"], "Layers": []}]'},
+        "oci": {"oci-layout": '{"imageLayoutVersion": "1.0.0"}', "index.json": "{}"},
+    }.items():
+        archive = tmp_path / f"{kind}.tar"
+        with tarfile.open(archive, "w") as tar:
+            for name, text in files.items():
+                (tmp_path / name).write_text(text)
+                tar.add(tmp_path / name, name)
+        check(box("import", str(archive), kind), 1, "archive of images", "pycontainer load -i FILE")
+        assert kind not in box("images", check=True).stdout
+
+
+def test_a_root_file_system_with_some_other_manifest_is_imported(box: Pycontainer, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "manifest.json").write_text('{"name": "an application\'s own"}')
+    with tarfile.open(tmp_path / "root.tar", "w") as tar:
+        tar.add(tmp_path / "manifest.json", "manifest.json")
+    box("import", str(tmp_path / "root.tar"), "own", check=True)
+    box("rmi", "own", check=True)
+
+
+def test_no_limit_is_written_0(box: Pycontainer) -> None:
+    options = ["--memory=0", "--memory-swap=0", "--cpus=0", "--pids-limit=0"]
+    assert box("run", "--rm", "--network", "none", *options, "busybox", "echo", "ran", check=True).stdout == "ran\n"
+
+
+@pytest.mark.parametrize(
+    ("environment", "bold"),
+    [
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb", "NO_COLOR": ""}, False),
+    ],
+)
+def test_an_explanation_is_bold_only_where_it_may_be(box: Pycontainer, environment: dict[str, str], bold: bool) -> None:
+    command = [*COMMAND, "run", "--rm", "--network", "none", "--explain", "busybox", "true"]
+    result = subprocess.run(
+        ["script", "-qec", shlex.join(command), "/dev/null"],
+        env={**os.environ, **box.environment, **environment},
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+    assert b"namespaces" in result.stdout
+    assert (b"\x1b[1m" in result.stdout) == bold
 
 
 def test_a_name_that_is_taken(box: Pycontainer) -> None:

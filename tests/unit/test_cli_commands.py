@@ -12,7 +12,7 @@ import pytest
 
 import pycontainer
 from pycontainer.cli import commands, main
-from pycontainer.cli.commands import COMMANDS, GROUPS, SECTIONS, Command
+from pycontainer.cli.commands import COMMANDS, GROUPS, PLANNED, SECTIONS, Command
 
 PACKAGE = pathlib.Path(pycontainer.__file__).parent
 TABLE = sorted({command.words: command for command in COMMANDS.values()}.items())
@@ -130,7 +130,6 @@ def test_every_command_is_found_by_its_words() -> None:
         ("ps", ["x"], "ps: x: one operand too many"),
         ("images", ["x", "y"], "images: y: one operand too many"),
         ("volume create", ["x", "y"], "volume create: y: one operand too many"),
-        ("load", ["x"], "load: x: one operand too many"),
     ],
 )
 def test_a_wrong_number_of_operands(
@@ -164,6 +163,11 @@ def test_a_right_number_of_operands(words: str, operands: list[str]) -> None:
         (["zzzzz"], 1, ["zzzzz: no such command", "hint: `pycontainer --help` lists"]),
         (["help", "nosuch"], 1, ["nosuch: no such command"]),
         (["help", "image", "nosuch"], 1, ["image nosuch: no such command"]),
+        (["pull", "x"], 1, ["pull: planned, and not there yet", "pycontainer load -i FILE", "pycontainer import"]),
+        (["image", "pull", "x"], 1, ["image pull: planned", "pycontainer load -i FILE"]),
+        (["network", "create", "x"], 1, ["network create: planned", "--network NETWORK"]),
+        (["stats"], 1, ["stats: planned", "pycontainer top"]),
+        (["load", "x"], 1, ["load: x: one operand too many", "pycontainer load -i FILE", "pycontainer load --help"]),
         (["--bogus"], 1, ["--bogus: no such option", "`pycontainer --help`"]),
         (["-v"], 1, ["-v: no such option"]),
         ([""], 1, ["no such command"]),
@@ -180,6 +184,16 @@ def test_a_mistake(arguments: list[str], status: int, texts: list[str], capsys: 
     assert len(err.splitlines()) == 2
     for text in texts:
         assert text in err
+
+
+@pytest.mark.parametrize("words", ["swarm", "secret", "up", "x", "volume up", "network dfs", "system down"])
+def test_what_is_not_near_is_not_suggested(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(*words.split()) == 1
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_what_is_planned_is_not_there() -> None:
+    assert not set(PLANNED) & (set(COMMANDS) | set(GROUPS))
 
 
 def page(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:

@@ -91,6 +91,8 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
         ({"memory": "64m", "memory_swap": "-1"}, 64 << 20, -1),
         ({"memory_swap": "-1"}, None, -1),
         ({"memory": "6m"}, 6 << 20, None),
+        ({"memory": "0"}, None, None),
+        ({"memory": "64m", "memory_swap": "0"}, 64 << 20, None),
     ],
 )
 def test_memory(values: dict[str, str], memory: int | None, swap: int | None) -> None:
@@ -102,11 +104,9 @@ def test_memory(values: dict[str, str], memory: int | None, swap: int | None) ->
     "values",
     [
         {"memory": "5m"},
-        {"memory": "0"},
         {"memory": "-1"},
         {"memory_swap": "64m"},
         {"memory": "64m", "memory_swap": "32m"},
-        {"memory": "64m", "memory_swap": "0"},
     ],
 )
 def test_memory_that_makes_no_sense(values: dict[str, str]) -> None:
@@ -118,7 +118,7 @@ def test_cpus(text: str, cpus: float) -> None:
     assert make(cpus=text).cpus == cpus
 
 
-@pytest.mark.parametrize("text", ["", "0", "0.009", "-1", "x", "nan", "inf", "1,5", "100000"])
+@pytest.mark.parametrize("text", ["", "0.009", "-1", "x", "nan", "inf", "1,5", "100000"])
 def test_what_is_no_number_of_cpus(text: str) -> None:
     refused(cpus=text)
 
@@ -127,6 +127,59 @@ def test_cpus_end_where_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert make(cpus="4").cpus == 4
     assert "0.01 to 4" in refused(cpus="4.01").hint
+    assert make(cpus="0").cpus is None
+
+
+def test_a_container_outlives_the_processors_that_it_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr("pycontainer.engine.config._online", lambda: set(range(8)))
+    text = make(cpus="8", cpuset_cpus="7").to_json()
+    monkeypatch.setattr(os, "cpu_count", lambda: 4)
+    monkeypatch.setattr("pycontainer.engine.config._online", lambda: set(range(4)))
+    refused(cpus="8")
+    refused(cpuset_cpus="7")
+    assert ContainerConfig.from_json(text).cpus == 8
+
+
+@pytest.mark.parametrize("text", ["0", "1-2", "0,1-2,5", "5,5", ""])
+def test_cpuset(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pycontainer.engine.config._online", lambda: {0, 1, 2, 5})
+    assert make(cpuset_cpus=text).cpuset_cpus == text
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("9", "no processor 9"),
+        ("0-9", "no processor 3-4,6-9"),
+        ("x", "not a list"),
+        ("2-1", "not a list"),
+        ("1-", "not a list"),
+        ("1,,2", "not a list"),
+        ("-1", "not a list"),
+        ("999999", "not a list"),
+    ],
+)
+def test_what_is_no_cpuset(text: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pycontainer.engine.config._online", lambda: {0, 1, 2, 5})
+    error = refused(cpuset_cpus=text)
+    assert cause in error.cause
+    assert error.hint in ("there are 0-2,5", "numbers and ranges, such as 0-2,4")
+
+
+@pytest.mark.parametrize("text", ["nofile=0", "nofile=2:1024", "nofile=1"])
+def test_too_few_files(text: str) -> None:
+    assert "three files" in refused(ulimit=[text]).cause
+    assert make(ulimit=["nofile=3"]).ulimits == [("RLIMIT_NOFILE", 3, 3)]
+
+
+@pytest.mark.parametrize("option", ["bind", "rbind", "remount", "bogus", "size", "ro=1", "private", "lowerdir=/"])
+def test_what_is_no_option_of_tmpfs(option: str) -> None:
+    assert refused(tmpfs=[f"/x:ro,{option}"]).cause == f"no option of tmpfs: {option!r}"
+
+
+def test_options_of_tmpfs() -> None:
+    make(tmpfs=["/x:rw,exec,suid,size=64m,mode=1777,uid=1,gid=1,nr_inodes=100,noatime,,", "/y"])
 
 
 @pytest.mark.parametrize(("text", "limit"), [("100", 100), ("-1", -1), ("0", 0)])

@@ -70,7 +70,7 @@ def test_resolve(store: Store) -> None:
 
 
 def test_resolve_failures(store: Store) -> None:
-    with pytest.raises(NotFound, match="pycontainer load -i FILE"):
+    with pytest.raises(NotFound, match="pycontainer images"):
         store.resolve("three")
     with pytest.raises(NotFound):
         store.resolve("f" * 64)

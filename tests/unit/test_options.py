@@ -145,6 +145,8 @@ REFUSED = {
     "unknown short option": (["-Z", "b"], "-Z", "no such option", ""),
     "unknown letter among flags": (["-iZt", "b"], "-Z in -iZt", "no such option", ""),
     "an abbreviation": (["--hostnam", "x", "b"], "--hostnam", "no such option", "did you mean `--hostname`?"),
+    "the beginning of one": (["--health-start-i", "b"], "--health-start-i", "no such option", "-start-interval`? "),
+    "far from any": (["--bogus", "b"], "--bogus", "no such option", ""),
     "one dash for a long name": (["-rm", "b"], "-r in -rm", "no such option", ""),
     "missing value": (["--name"], "--name", "NAME is missing", ""),
     "missing value of a letter": (["-i", "-m"], "-m", "SIZE is missing", ""),
@@ -274,3 +276,49 @@ def test_any_form_of_dockers_means_what_it_says(pairs: list[tuple[list[str], lis
     found = parse(RUN, [*(word for words, _ in pairs for word in words), "b"])
     assert found is not None and expected is not None
     assert plain(found) == expected
+
+
+@pytest.mark.parametrize("flag", options.ABSENT)
+def test_an_option_of_dockers_that_is_not_there(flag: str) -> None:
+    assert flag not in {flag for option in RUN.options for flag in option.flags}
+    with pytest.raises(UsageError) as caught:
+        options.parse(RUN, [flag, "x", "b"])
+    assert caught.value.message == f"run: {flag}: an option of docker's that pycontainer does not have"
+    assert caught.value.hint == options.ABSENT[flag] + "see `pycontainer run --help`"
+
+
+@pytest.mark.parametrize(
+    ("word", "known", "meant"),
+    [
+        ("rnu", ["run", "rm"], "run"),
+        ("statr", ["start", "stats"], "start"),
+        ("stats", ["start"], ""),
+        ("comit", ["commit"], "commit"),
+        ("push", ["ps", "pause"], ""),
+        ("up", ["cp", "ps"], ""),
+        ("--bogus", ["--user"], ""),
+        ("--memroy", ["--memory", "--memory-swap"], "--memory"),
+        ("--hostn", ["--hostname", "--host"], "--host"),
+        ("--cap", ["--cap-add", "--cap-drop"], ""),
+        ("unpau", ["unpause"], "unpause"),
+        ("", ["run"], ""),
+    ],
+)
+def test_what_is_near_is_suggested(word: str, known: list[str], meant: str) -> None:
+    assert options.suggest(word, known) == (f"did you mean `{meant}`? " if meant else "")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "distance"),
+    [
+        ("", "", 0),
+        ("", "ab", 2),
+        ("ab", "ab", 0),
+        ("ab", "ba", 1),
+        ("abc", "acb", 1),
+        ("abc", "xbc", 1),
+        ("ca", "abc", 3),
+    ],
+)
+def test_edits(first: str, second: str, distance: int) -> None:
+    assert options.edits(first, second) == options.edits(second, first) == distance
