@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from pycontainer.errors import ImageError
 from pycontainer.kernel import mount, namespace
 from pycontainer.kernel.namespace import IdMap
 from pycontainer.kernel.operation import Journal, Operation, word
@@ -186,8 +187,12 @@ def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[I
     directory  what make_directories made
     maps       the container's id map; empty for the host's ids
 
-    Raises StepFailed. What was mounted goes with the process, and nothing needs to be unmounted.
+    Raises StepFailed, ImageError. What was mounted goes with the process, and nothing needs to be unmounted.
     """
+    for layer in layers:
+        if not os.path.isdir(layer):
+            hint = "load or import the image again, which restores it"
+            raise ImageError("mount the overlay", layer, "the layer is not in the store any more", hint)
     lowers = layers[::-1]
     journal.perform(PrivateMounts())
     journal.define("ID", os.path.basename(directory))

@@ -111,6 +111,11 @@ class ForwardStream:
                 hasher.update(piece)
             write_all(descriptor, piece)
 
+    def exhaust(self) -> None:
+        """Read to the end, whatever comes."""
+        while self._chunk or self._fill():
+            self._take(CHUNK)
+
     def drain(self) -> None:
         """Read to the end, so that the digest covers everything. After the last member only zero bytes may follow."""
         zeros = bytes(CHUNK)

@@ -17,7 +17,7 @@ from io import FileIO
 from typing import Any, NamedTuple, NoReturn
 
 from pycontainer.errors import HostError, ImageError, StepFailed
-from pycontainer.image.layer import unpack
+from pycontainer.image.layer import Tree, unpack
 from pycontainer.image.stream import ForwardStream, write_all
 from pycontainer.kernel import process
 
@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 
 class Layer(NamedTuple):
-    """One layer to unpack from the file `blob` into the new `directory`.
+    """One layer to unpack from the file `blob` into the new `directory`; without one it is verified only.
 
     `diff_id` is empty where none is known; `verified` says that the digest of the blob, taken while it arrived, is the
     diff id, so that hashing it again would tell nothing if it is not compressed.
@@ -93,7 +93,8 @@ class _Child:
         self.layer = layer
         self._received = bytearray()
         self._blob = os.open(layer.blob, os.O_RDONLY | os.O_CLOEXEC)
-        os.mkdir(layer.directory, 0o755)
+        if layer.directory:
+            os.mkdir(layer.directory, 0o755)
         self.pipe, report = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
@@ -179,10 +180,8 @@ def _answer(layer: Layer, blob: int, report: int, max_layer_size: int) -> dict[s
         stream = ForwardStream(FileIO(blob), layer.name, max_layer_size)
         if stream.compressed or not layer.verified:
             stream.hasher = hashlib.sha256()
-        os.umask(0)
-        os.chroot(layer.directory)
-        os.chdir("/")
-        tree = unpack(stream, layer.base, complete=not layer.diff_id)
+        tree = _unpack(stream, layer) if layer.directory else Tree(0, [])
+        stream.exhaust()
         diff_id = layer.diff_id if stream.hasher is None else f"sha256:{stream.hasher.hexdigest()}"
         if layer.diff_id and diff_id != layer.diff_id:
             raise ImageError("unpack layer", layer.name, f"its diff id is {diff_id}, the image says {layer.diff_id}")
@@ -197,3 +196,10 @@ def _answer(layer: Layer, blob: int, report: int, max_layer_size: int) -> dict[s
     except Exception as error:
         return {"error": ["unpack layer", layer.name, f"not understood ({type(error).__name__}: {error})"]}
     return {"diff_id": diff_id, "size": tree.size, "implied": implied}
+
+
+def _unpack(stream: ForwardStream, layer: Layer) -> Tree:
+    os.umask(0)
+    os.chroot(layer.directory)
+    os.chdir("/")
+    return unpack(stream, layer.base, complete=not layer.diff_id)

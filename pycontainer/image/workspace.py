@@ -22,6 +22,7 @@ from pycontainer.image import reference
 from pycontainer.image.implied import inherit_attributes
 from pycontainer.image.ingest import Blob, receive
 from pycontainer.image.manifest import Config, chain_ids
+from pycontainer.image.opaque import hide_lower_root
 from pycontainer.image.store import Store, remove_tree
 from pycontainer.image.stream import Hash, write_all
 from pycontainer.image.unpack import Layer, Progress, unpack_layers
@@ -44,6 +45,8 @@ class Workspace:
         self.directory = ""
         self._sizes: dict[str, int] = {}  # chain id -> bytes, of layers that the store had when it was asked
         self._new: dict[str, tuple[str, int]] = {}  # chain id -> unpacked directory and bytes
+        self._checked: set[tuple[str, str]] = set()  # (chain id, blob) that were unpacked or verified here
+        self._stored: set[tuple[str, str]] | None = None  # the same of the images in the store, once it is asked for
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Workspace:
@@ -71,25 +74,24 @@ class Workspace:
         return receive("manifest", path, write)
 
     def unpack_image(self, config: Config, blobs: list[Blob], max_layer_size: int, progress: Progress | None) -> None:
-        """Unpack those of an image's layers that neither the store nor this workspace has."""
+        """Unpack those of an image's layers that neither the store nor this workspace has, and verify the others."""
         chains = chain_ids(config.diff_ids)
-        missing = [index for index, chain in enumerate(chains) if not self._has(chain)]
-        layers = [
-            Layer(
-                blobs[index].path,
-                f"{self.directory}/layer-{chains[index]}",
-                f"layer {index + 1} of {len(chains)}",
-                config.diff_ids[index],
-                f"sha256:{blobs[index].hex}" == config.diff_ids[index],
-                index == 0,
-            )
-            for index in missing
-        ]
-        unpacked = unpack_layers(layers, max_layer_size, progress)
-        for index, layer, result in zip(missing, layers, unpacked, strict=True):
+        layers: dict[int, Layer] = {}
+        for index, (chain, diff_id, blob) in enumerate(zip(chains, config.diff_ids, blobs, strict=True)):
+            verified = f"sha256:{blob.hex}" == diff_id
+            directory = "" if self._has(chain) else f"{self.directory}/layer-{chain}"
+            if directory or not (verified or self._is_checked(chain, blob)):
+                name = f"layer {index + 1} of {len(chains)}"
+                layers[index] = Layer(blob.path, directory, name, diff_id, verified, index == 0)
+        unpacked = unpack_layers(list(layers.values()), max_layer_size, progress)
+        for (index, layer), result in zip(layers.items(), unpacked, strict=True):
+            self._checked.add((chains[index], blobs[index].hex))
+            if not layer.directory:
+                continue
             self._new[chains[index]] = layer.directory, result.size
             lower = [self._new[chain][0] if chain in self._new else self._path(chain) for chain in chains[:index]]
             try:
+                hide_lower_root(layer.directory, lower)
                 inherit_attributes(layer.directory, result.implied, lower)
             except OSError as error:
                 raise StepFailed("unpack layer", layer.name, error.errno or 0) from error
@@ -130,9 +132,14 @@ class Workspace:
     def _add(self, image: NewImage, moved: list[tuple[str, str]]) -> None:
         execute = self.store.connection.execute
         config = image.config
-        if execute("SELECT 1 FROM images WHERE id = ?", (config.id,)).fetchone() is None:
-            chains = chain_ids(config.diff_ids)
-            size = sum(self._place_layer(chain, moved) for chain in chains)
+        chains = chain_ids(config.diff_ids)
+        size = sum(self._place_layer(chain, moved) for chain in chains)
+        if row := execute("SELECT blobs FROM images WHERE id = ?", (config.id,)).fetchone():
+            # What somebody has removed from the disk comes back. The manifest may be another one than the image's.
+            for blob in image.blobs:
+                if blob.hex in row[0].split() and not os.path.exists(f"{self.store.blobs}/{blob.hex}"):
+                    self._place_blob(blob, moved)
+        else:
             for blob in image.blobs:
                 self._place_blob(blob, moved)
             digest = f"sha256:{image.blobs[0].hex}"
@@ -145,7 +152,8 @@ class Workspace:
     def _place_layer(self, chain: str, moved: list[tuple[str, str]]) -> int:
         """Make a layer the store's; its size in bytes."""
         execute = self.store.connection.execute
-        if row := execute("SELECT size FROM layers WHERE chain_id = ?", (chain,)).fetchone():
+        row = execute("SELECT size FROM layers WHERE chain_id = ?", (chain,)).fetchone()
+        if row is not None and (os.path.isdir(self._path(chain)) or chain not in self._new):
             return int(row[0])  # it was there, or another load was quicker
         if chain in self._new:
             directory, size = self._new[chain]
@@ -154,7 +162,7 @@ class Workspace:
             self._move(directory, self._path(chain), moved)
         else:
             size = self._sizes[chain]  # its last image was removed meanwhile; our lock has kept the bytes
-        execute("INSERT INTO layers VALUES (?, ?)", (chain, size))
+        execute("REPLACE INTO layers VALUES (?, ?)", (chain, size))
         return size
 
     def _place_blob(self, blob: Blob, moved: list[tuple[str, str]]) -> None:
@@ -172,9 +180,18 @@ class Workspace:
 
     def _has(self, chain: str) -> bool:
         row = self.store.connection.execute("SELECT size FROM layers WHERE chain_id = ?", (chain,)).fetchone()
-        if row is not None:
+        if row is not None and os.path.isdir(self._path(chain)):
             self._sizes[chain] = row[0]
-        return row is not None or chain in self._new
+            return True
+        return chain in self._new
+
+    def _is_checked(self, chain: str, blob: Blob) -> bool:
+        """Whether the blob is known to become that layer. A compressed one tells it only after it is decompressed."""
+        if self._stored is None:
+            self._stored = set()
+            for chains, blobs in self.store.connection.execute("SELECT layers, blobs FROM images"):
+                self._stored.update(zip(chains.split(), blobs.split()[2:], strict=False))
+        return (chain, blob.hex) in self._checked or (chain, blob.hex) in self._stored
 
     def _path(self, chain: str) -> str:
         return f"{self.store.layers}/{chain}"

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
+import os
+import shutil
 import sqlite3
+import subprocess
 import tarfile
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Pycontainer
-from test_image_layer import LayerTar
+from test_image_layer import LayerTar, docker_archive, snapshot, store  # noqa: F401
 
+from pycontainer.errors import ImageError
+from pycontainer.image import workspace
+from pycontainer.image.load import load
+from pycontainer.image.store import Store
+from pycontainer.image.unpack import Layer
+
+BASE = LayerTar().add("etc/base", b"base").data()
+TOP = LayerTar().add("etc/top", b"top").data()
 LAYER = LayerTar().add("file", b"content").data()
 
 
@@ -68,3 +82,79 @@ def test_a_store_with_a_broken_config(pycontainer: Pycontainer) -> None:
     assert pycontainer("rmi", "-f", "bad:1", check=True).stdout.startswith("Untagged: bad:1")
     assert pycontainer("images", "--format", "{{.Repository}}", check=True).stdout.split() == ["good"]
     assert [path.name for path in Path(pycontainer.root, "tmp").iterdir()] == []
+
+
+# What is in the store
+
+
+def compress(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def seen(image_store: Store, name: str) -> set[str]:
+    """What a container of that image has in its root."""
+    layers = ":".join(reversed(image_store.resolve(name).layers))
+    script = 'mount -t overlay overlay -o "lowerdir=$1" "$2" && find "$2" -mindepth 1 -printf "%P\\n"'
+    with tempfile.TemporaryDirectory() as directory:
+        command = ["unshare", "--mount", "sh", "-ec", script, "-", layers, directory]
+        return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+def test_an_opaque_root_hides_all_the_layers_below(store: Store) -> None:  # noqa: F811
+    base = LayerTar().add("a/old").add("b/old").add("file").add("gone").data()
+    middle = LayerTar().add("c/old").add(".wh.gone").data()
+    top = LayerTar().add("b/new").add(".wh..wh..opq").data()
+    above = LayerTar().add("a/new").data()
+    load(store, io.BytesIO(docker_archive([base, middle, top, above])))
+    assert seen(store, "test") == {"a", "a/new", "b", "b/new"}
+    assert not os.path.lexists(f"{store.resolve('test').layers[2]}/gone")
+    again = LayerTar().add("d").add(".wh..wh..opq").data()
+    load(store, io.BytesIO(docker_archive([base, middle, top, again], "again")))
+    assert seen(store, "again") == {"d"}
+    assert len(os.listdir(store.resolve("again").layers[3])) == 2, "what is hidden already needs no whiteout"
+
+
+@pytest.mark.parametrize("garbage", [b"garbage", compress(b"garbage"), compress(TOP), compress(BASE)[:-9]])
+def test_a_layer_that_the_store_has_is_verified_all_the_same(store: Store, garbage: bytes) -> None:  # noqa: F811
+    load(store, io.BytesIO(docker_archive([BASE], "good")))
+    before = snapshot(store)
+    bad = docker_archive([BASE, TOP], "bad", lambda data: garbage if data == BASE else compress(data))
+    with pytest.raises(ImageError, match=r"layer 1 of 2|read archive: layer 1"):
+        load(store, io.BytesIO(bad))
+    assert snapshot(store) == before
+
+
+def test_a_layer_in_another_form_is_taken_and_the_same_form_is_not_read_again(
+    store: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    load(store, io.BytesIO(docker_archive([BASE], "good")))
+    read: list[list[Layer]] = []
+    original = workspace.unpack_layers
+    monkeypatch.setattr(
+        workspace, "unpack_layers", lambda layers, *rest: read.append(layers) or original(layers, *rest)
+    )
+    for name in ("first", "second"):
+        load(store, io.BytesIO(docker_archive([BASE, TOP], name, compress)))
+    assert [[layer.directory == "" for layer in layers] for layers in read] == [[True, False], []]
+
+
+def test_what_is_gone_from_the_disk_comes_back_with_the_image(store: Store) -> None:  # noqa: F811
+    data = docker_archive([BASE, TOP], "test", compress)
+    load(store, io.BytesIO(data))
+    before = snapshot(store)
+    image = store.resolve("test")
+    shutil.rmtree(image.layers[1])
+    (victim,) = [path for path in Path(store.blobs).iterdir() if path.read_bytes() == compress(BASE)]
+    victim.unlink()
+    load(store, io.BytesIO(data))
+    assert snapshot(store) == before
+
+
+def test_a_layer_that_is_gone_is_named(pycontainer: Pycontainer) -> None:
+    pycontainer("load", input=archive(config='{"Cmd": ["/file"]}'), text=False, check=True)
+    (layer,) = (pycontainer.root / "layers").iterdir()
+    shutil.rmtree(layer)
+    refused = pycontainer("run", "--rm", "--network", "none", "bad:1")
+    assert refused.returncode == 125
+    assert f"{layer}: the layer is not in the store any more" in refused.stderr and "load or import" in refused.stderr
