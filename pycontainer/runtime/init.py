@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import _socket
 import errno
+import fcntl
 import os
 
 from pycontainer.errors import CommandNotExecutable, CommandNotFound, StepFailed
@@ -18,6 +19,7 @@ from pycontainer.kernel.operation import Journal
 from pycontainer.runtime import sync
 from pycontainer.runtime.mounts import PROPAGATION, Options
 from pycontainer.runtime.operations import devices, filesystem, identity
+from pycontainer.runtime.operations.target import is_at, look
 from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Process, Spec
 
 DEFAULT_DEVICES = [
@@ -147,24 +149,32 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     # Before pivot_root, because proc and sysfs may be mounted in a user namespace only while another, fully visible one
     # is mounted here, the host's; and because after it the host's root is mounted on the new one, and a ".." at the
     # root, in a symbolic link of the image's say, would step up to it
+    bound = [os.fstat(tree) for tree in inherited.trees.values()]
     for position, entry in enumerate(spec.mounts):
         _mount(entry, inherited.trees.get(position), root, journal)
     in_user_namespace = CLONE_NEWUSER in namespaces
-    for device in {device.path: device for device in DEFAULT_DEVICES + spec.devices}.values():
+    # because what is bound there is somebody's own directory: it would be filled with nodes and links
+    has_own_dev = not any(is_at(root, "/dev", tree) for tree in bound)
+    for device in {device.path: device for device in DEFAULT_DEVICES + spec.devices}.values() if has_own_dev else ():
         if in_user_namespace:
             perform(devices.BindDevice(root, old_root, device))
         else:
             perform(devices.MakeDevice(root, device))
-    perform(devices.LinkDevices(root))
+    if has_own_dev:
+        perform(devices.LinkDevices(root))
 
     stdio = inherited.stdio
     if spec.process.terminal and inherited.console is not None:
         # because the terminal's devpts is mounted only now, and /dev/console must exist before the root is read-only
         rows, columns = spec.process.console_size
-        master, slave = perform(devices.OpenConsole(root, spec.process.uid, rows, columns))
+        open_terminal = devices.OpenConsole if has_own_dev or look(root, "/dev/console") else devices.OpenTerminal
+        master, slave = perform(open_terminal(root, spec.process.uid, rows, columns))
         send_descriptor(inherited.console, master)
         os.close(master)
         stdio = (slave, slave, slave)
+    elif not in_user_namespace:
+        # because root in the container is root of the host, whose node it would be
+        stdio = _reopen_null(stdio, root, journal)
 
     # because /proc/sys is made read-only a few lines further down
     for name, value in spec.sysctl.items():
@@ -187,6 +197,17 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     for descriptor in (old_root, root):
         os.close(descriptor)
     return stdio
+
+
+def _reopen_null(stdio: tuple[int, int, int], root: int, journal: Journal) -> tuple[int, int, int]:
+    """The descriptors with the container's own /dev/null in place of the host's, as in runc."""
+    found = [
+        journal.perform(devices.ReopenNull(root, fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE))
+        if devices.is_null(descriptor) and look(root, "/dev/null")
+        else descriptor
+        for descriptor in stdio
+    ]
+    return found[0], found[1], found[2]
 
 
 def _mount(entry: Mount, tree: int | None, root: int, journal: Journal) -> None:

@@ -13,17 +13,15 @@ import subprocess
 import sys
 import tarfile
 import time
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from conftest import Pycontainer
 from test_image_layer import LayerTar, docker_archive, open_store, snapshot, store  # noqa: F401
 
-from pycontainer.cli import image as cli
-from pycontainer.errors import ImageError, NotFound, PycontainerError, UsageError
+from pycontainer.errors import ImageError, NotFound, PycontainerError
 from pycontainer.image import importer, manifest, workspace
 from pycontainer.image.load import load
 from pycontainer.image.store import Store
@@ -429,77 +427,70 @@ def test_import(store: Store) -> None:  # noqa: F811
     assert store.resolve(image_id).names == []
 
 
-@pytest.fixture
-def run(store: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:  # noqa: F811
-    """Run one of the image commands, with the engine's modules replaced by the least that they need."""
-    containers: list[str] = []
-    repair = types.ModuleType("pycontainer.engine.repair")
-    repair.open_engine = lambda settings, notify: open_store(settings.root).connection  # type: ignore[attr-defined]
-    using = types.ModuleType("pycontainer.engine.containers")
-    using.using_image = lambda connection, image_id: containers  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pycontainer.engine.repair", repair)
-    monkeypatch.setitem(sys.modules, "pycontainer.engine.containers", using)
-    commands = {command.name: command for command in cli.COMMANDS}
-
-    def run(*arguments: str, input: bytes | None = None) -> Any:
-        obj = types.SimpleNamespace(root=store.root)
-        result = CliRunner().invoke(
-            commands[arguments[0]], list(arguments[1:]), obj=obj, input=input, standalone_mode=False
-        )
-        if result.exception is not None:
-            raise result.exception
-        return result
-
-    run.containers = containers  # type: ignore[attr-defined]
-    return run
-
-
-def test_commands(run: Callable[..., Any], tmp_path: Path) -> None:
+def test_commands(pycontainer: Pycontainer, tmp_path: Path) -> None:
     archive = tmp_path / "image.tar"
     archive.write_bytes(docker_archive([BASE, TOP], "app:1"))
-    assert run("load", "-i", str(archive)).stdout == "Loaded image: app:1\n"
-    assert run("load", input=archive.read_bytes()).stdout == "Loaded image: app:1\n"
-    assert run("tag", "app:1", "example.com/other").stdout == ""
-    table = run("images").stdout.splitlines()
+
+    def said(*arguments: str, input: bytes = b"") -> str:
+        return pycontainer(*arguments, input=input, text=False, check=True).stdout.decode()
+
+    assert said("load", "-i", str(archive)) == "Loaded image: app:1\n"
+    assert said("load", input=archive.read_bytes()) == "Loaded image: app:1\n"
+    assert said("tag", "app:1", "example.com/other") == ""
+    table = said("images").splitlines()
     assert table[0].split() == ["REPOSITORY", "TAG", "IMAGE", "ID", "CREATED", "SIZE"]
     assert table[1].split()[:2] == ["app", "1"] and table[2].split()[:2] == ["example.com/other", "latest"]
     assert table[1].split()[-1] == "7B"
-    (short,) = run("images", "-q").stdout.split()
+    (short,) = set(said("images", "-q").split())
     assert len(short) == 12
-    assert len(run("image", "ls", "--no-trunc", "app").stdout.splitlines()[1].split()[2]) == 71
-    (document,) = json.loads(run("image", "inspect", short).stdout)
+    assert len(said("image", "ls", "--no-trunc", "app").splitlines()[1].split()[2]) == 71
+    (document,) = json.loads(said("image", "inspect", short))
     assert document["RepoTags"] == ["app:1", "example.com/other:latest"] and document["Size"] == 7
     assert document["Id"].startswith(f"sha256:{short}") and len(document["RootFS"]["Layers"]) == 2
-    assert run("rmi", "example.com/other").stdout == "Untagged: example.com/other:latest\n"
-    run.containers.append("web")  # type: ignore[attr-defined]
-    refused = run("rmi", "app:1")
-    assert (refused.return_value, refused.stdout) == (1, "")
+    assert said("rmi", "example.com/other") == "Untagged: example.com/other:latest\n"
+    said("create", "--name", "web", "app:1", "x")
+    refused = pycontainer("rmi", "app:1")
+    assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("pycontainer: ") and "web" in refused.stderr
-    assert run("images", "-q").stdout == f"{short}\n"
-    run.containers.clear()  # type: ignore[attr-defined]
-    assert run("image", "rm", "app:1").stdout.count("Deleted: sha256:") == 3
-    assert len(run("images").stdout.splitlines()) == 1
+    assert said("images", "-q") == f"{short}\n"
+    said("rm", "web")
+    assert said("image", "rm", "app:1").count("Deleted: sha256:") == 3
+    assert len(said("images").splitlines()) == 1
 
 
-def test_command_errors(run: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(PycontainerError, match="no such file"):
-        run("load", "-i", str(tmp_path / "absent"))
-    for size in ("12x", "0", "-1"):
-        with pytest.raises(UsageError, match="not a size"):
-            run("load", "--max-layer-size", size, "-i", "x")
-    refused = run("rmi", "absent", "gone")
-    assert (refused.return_value, refused.stdout) == (1, "")
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["load", "-i", "/absent"], "no such file"),
+        (["load", "--max-layer-size", "12x", "-i", "x"], "not a size"),
+        (["load", "--max-layer-size", "0", "-i", "x"], "not a size"),
+        (["load", "--max-layer-size", "-1", "-i", "x"], "not a size"),
+    ],
+)
+def test_command_errors(pycontainer: Pycontainer, arguments: list[str], cause: str) -> None:
+    refused = pycontainer(*arguments)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.count("pycontainer: ") == 1 and cause in refused.stderr
+
+
+def test_names_that_are_not_there(pycontainer: Pycontainer) -> None:
+    refused = pycontainer("rmi", "absent", "gone")
+    assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.count("pycontainer: ") == 2
     assert "absent" in refused.stderr and "gone" in refused.stderr
+
+
+def test_a_layer_that_is_too_large(pycontainer: Pycontainer) -> None:
     archive = docker_archive([LayerTar().add("big", bytes(2 << 20)).data()])
-    with pytest.raises(ImageError, match="more than 1048576 bytes"):
-        run("load", "--max-layer-size", "1m", input=archive)
+    refused = pycontainer("load", "--max-layer-size", "1m", input=archive, text=False)
+    assert refused.returncode == 1 and b"more than 1048576 bytes" in refused.stderr
 
 
-def test_import_command(run: Callable[..., Any]) -> None:
-    result = run("import", "-c", "CMD echo hi", "-", "mine", input=LayerTar().add("f").data())
-    assert result.stdout.startswith("sha256:")
-    (document,) = json.loads(run("image", "inspect", "mine").stdout)
+def test_import_command(pycontainer: Pycontainer) -> None:
+    data = LayerTar().add("f").data()
+    result = pycontainer("import", "-c", "CMD echo hi", "-", "mine", input=data, text=False, check=True)
+    assert result.stdout.startswith(b"sha256:")
+    (document,) = json.loads(pycontainer("image", "inspect", "mine", check=True).stdout)
     assert document["Config"]["Cmd"] == ["/bin/sh", "-c", "echo hi"]
 
 

@@ -215,3 +215,33 @@ def test_a_session_of_its_own(box: Pycontainer) -> None:
     """In the caller's session a program could push input into the caller's terminal: ioctl_tty(2), TIOCSTI."""
     pid, *_, group, session = output(box, "cut -d ' ' -f 1,4,5,6 /proc/1/stat").split()
     assert (pid, group, session) == ("1", "1", "1")
+
+
+def test_userns_host_has_a_null_device_of_its_own(box: Pycontainer) -> None:
+    """The program's input is one where nobody gives it another, and root in the container is root of the host."""
+    host = os.stat("/dev/null")
+    found = run(box, "stat -Lc '%d %i' /proc/self/fd/0; chmod 600 /proc/self/fd/0", "--userns", "host")
+    assert found.returncode == 0, found.stderr
+    device, inode = map(int, found.stdout.split())
+    assert (device, inode) != (host.st_dev, host.st_ino)
+    assert os.stat("/dev/null").st_mode == host.st_mode
+
+
+@pytest.mark.parametrize("userns", [[], ["--userns", "host"]])
+@pytest.mark.parametrize("target", ["/dev", "/devices"])
+def test_what_is_bound_over_dev_is_left_alone(
+    pycontainer: Pycontainer, busybox: str, tmp_path: pathlib.Path, userns: list[str], target: str
+) -> None:
+    tmp_path.chmod(0o755)
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "file").touch()
+    image = busybox
+    if target != "/dev":
+        pycontainer("run", "--name", "base", "--network", "none", busybox, "ln", "-s", "/dev", "/devices", check=True)
+        image = pycontainer("commit", "base", check=True).stdout.strip()
+        pycontainer("rm", "base", check=True)
+    result = pycontainer("run", "--rm", "--network", "none", *userns, "-v", f"{mine}:{target}", image, "ls", "/dev")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "file\n"
+    assert os.listdir(mine) == ["file"]

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from conftest import COMMAND, Pycontainer
+from conftest import COMMAND, Pycontainer, wait_until
 
 SECONDS = 30
 
@@ -105,7 +105,7 @@ def shell(open_terminal) -> Terminal:
 
 
 def test_a_session_and_its_exit_status(shell: Terminal) -> None:
-    assert not shell.is_as_before(), "the caller's terminal is raw while the container has it"
+    wait_until(lambda: not shell.is_as_before(), message="the caller's terminal is not raw")
     shell.ask("echo $((40 + 2))", "42\r\n")
     shell.ask("tty", "/dev/pts/0\r\n")
     shell.ask("test -t 0 && test -t 1 && test -t 2 && echo all-$((1 + 2))", "all-3")

@@ -154,6 +154,32 @@ class LinkDevices(Operation):
             os.close(directory)
 
 
+class ReopenNull(Operation):
+    """The container's own /dev/null for one of the program's 0, 1, 2; returns its descriptor."""
+
+    group = "mounts"
+    step = "open"
+    path = "/dev/null"
+    reason = "the host's own node would be the program's to change: it could fchmod(2) it for everybody"
+
+    def __init__(self, root: int, flags: int) -> None:
+        self.root = root
+        self.flags = flags
+
+    def describe(self) -> str:
+        access = ("O_RDONLY", "O_WRONLY", "O_RDWR")[self.flags]
+        return describe_open(self.path, access)
+
+    def execute(self) -> int:
+        return open_existing(self.root, self.path, self.flags)
+
+
+def is_null(descriptor: int) -> bool:
+    """Whether it is a /dev/null, whoever's: null(4)."""
+    status = os.fstat(descriptor)
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == os.makedev(1, 3)
+
+
 class OpenTerminal(Operation):
     """A pseudoterminal of the container's devpts; returns (master, slave)."""
 

@@ -68,6 +68,18 @@ def look(root: int, path: str) -> int | None:
         os.close(descriptor)
 
 
+def is_at(root: int, path: str, status: os.stat_result) -> bool:
+    """Whether what is at `path`, wherever that leads, is the file of that status."""
+    try:
+        descriptor = open_in_root(root, path, os.O_PATH)
+    except OSError:
+        return False
+    try:
+        return os.path.samestat(os.fstat(descriptor), status)
+    finally:
+        os.close(descriptor)
+
+
 def describe_target(root: int, path: str, *, directory: bool) -> str:
     """What `open_target` will do, found out by looking: what is missing is made."""
     last = describe_open(path, "O_PATH|O_DIRECTORY" if directory else "O_PATH")
