@@ -72,7 +72,7 @@ def commit(
     store = Store(settings.root, connection)
     image = store.get(container.image_id)
     config = _settings(container, image, changes)
-    with Workspace(store) as work:
+    with Workspace(store, _UNLIMITED, _UNLIMITED) as work:
         with paused(settings, container) if pause else contextlib.nullcontext():
             layer, is_empty = _make_layer(settings, connection, container, f"{work.directory}/layer")
         # An image without a layer of its own, as docker has it, and not with an empty one.
@@ -82,7 +82,7 @@ def commit(
         parsed = manifest.parse_config(text, "config")
         config_blob = work.add_blob(text)
         layers = [*_layers(store, image), *new]
-        work.unpack_image(parsed, layers, _UNLIMITED, None)
+        work.unpack_image(parsed, layers, None)
         blobs = [work.add_blob(make_manifest(config_blob, layers)), config_blob, *layers]
         work.commit([NewImage(parsed, blobs, names)])
     with connection:

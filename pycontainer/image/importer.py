@@ -17,7 +17,7 @@ from pycontainer.image.ingest import receive
 from pycontainer.image.load import DEFAULT_MAX_LAYER_SIZE, make_manifest, reporter
 from pycontainer.image.manifest import host_architecture, parse_archive_manifest, parse_config
 from pycontainer.image.store import Store
-from pycontainer.image.stream import CHUNK, Hash, Readable, write_all
+from pycontainer.image.stream import CHUNK, Hash, Readable, too_large, write_all
 from pycontainer.image.unpack import Progress
 from pycontainer.image.workspace import NewImage, Workspace
 from pycontainer.kernel.root_path import open_in_root
@@ -49,15 +49,17 @@ def import_tarball(
     def save(descriptor: int, hasher: Hash) -> None:
         done = 0
         while data := source.read(CHUNK):
+            done += len(data)
+            if done > max_layer_size:
+                raise too_large("archive", max_layer_size, "in it")
             hasher.update(data)
             write_all(descriptor, data)
-            done += len(data)
             if on_read is not None:
                 on_read(done)
 
-    with Workspace(store) as work:
+    with Workspace(store, max_layer_size, max_layer_size) as work:
         layer = receive("archive", f"{work.directory}/archive", save)
-        diff_id, directory = work.unpack_base(layer, max_layer_size, progress)
+        diff_id, directory = work.unpack_base(layer, progress)
         if _is_image_archive(directory):
             cause = "this is an archive of images, and not of a root file system"
             raise ImageError("import image", name, cause, "load it: `pycontainer load -i FILE`")

@@ -19,11 +19,12 @@ from typing import NamedTuple
 
 from pycontainer.errors import ImageError, StepFailed, printable
 from pycontainer.image.manifest import MAX_JSON
-from pycontainer.image.stream import CHUNK, ForwardStream, Hash, Readable, write_all
+from pycontainer.image.stream import CHUNK, ForwardStream, Hash, Readable, too_large, write_all
 from pycontainer.image.tar import members
 
 MAX_FILES = 100_000
-# An archive holds many layers, each of which has its own limit; this bounds one that is a bomb as a whole.
+# An archive holds many layers, each of which has its own limit; this bounds one that is a bomb as a whole: what arrives
+# of it, and what becomes of it, for one layer may be named many times.
 ARCHIVE_FACTOR = 4
 
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{64})")
@@ -87,17 +88,20 @@ def ingest_archive(
     return Files(blobs, links)
 
 
-def ingest_layout(path: str, directory: str, on_read: Callable[[int], None] | None) -> Files:
+def ingest_layout(path: str, directory: str, max_layer_size: int, on_read: Callable[[int], None] | None) -> Files:
     """Copy an OCI layout directory's files, following no symlink below `path`. Raises ImageError, StepFailed."""
     blobs: dict[str, Blob] = {}
     copied = 0
+    limit = max_layer_size * ARCHIVE_FACTOR
 
     def copy(source: int, descriptor: int, hasher: Hash) -> None:
         nonlocal copied
         while data := os.read(source, CHUNK):
+            copied += len(data)
+            if copied > limit:
+                raise too_large("layout", limit, "in it")
             hasher.update(data)
             write_all(descriptor, data)
-            copied += len(data)
             if on_read is not None:
                 on_read(copied)
 
@@ -106,6 +110,8 @@ def ingest_layout(path: str, directory: str, on_read: Callable[[int], None] | No
         names = [("index.json", root)]
         blob_directory = _open(stack, "sha256", os.O_DIRECTORY, _open(stack, "blobs", os.O_DIRECTORY, root))
         names.extend((f"blobs/sha256/{entry}", blob_directory) for entry in sorted(os.listdir(blob_directory)))
+        if len(names) > MAX_FILES:
+            raise ImageError(_STEP, path, f"the layout has more than {MAX_FILES} blobs")
         for name, parent in names:
             with contextlib.ExitStack() as one:
                 source = _open(one, os.path.basename(name), os.O_NONBLOCK, parent)

@@ -42,10 +42,14 @@ _STEP = "unpack layer"
 
 
 class Tree(NamedTuple):
-    """`size`: bytes of all regular files. `implied`: paths of directories that have no member of their own."""
+    """`size`: bytes of all regular files. `implied`: paths of directories that have no member of their own.
+
+    `inodes`: how many files, directories and others were made, at most.
+    """
 
     size: int
     implied: list[bytes]
+    inodes: int
 
 
 def unpack(stream: ForwardStream, base: bool, complete: bool) -> Tree:
@@ -63,7 +67,7 @@ def unpack(stream: ForwardStream, base: bool, complete: bool) -> Tree:
         except (ValueError, OverflowError) as error:
             raise _refused(member, str(error)) from error
     unpacking.finish(base)
-    return Tree(unpacking.size, sorted(filter(_is_directory, unpacking.implied)))
+    return Tree(unpacking.size, sorted(filter(_is_directory, unpacking.implied)), unpacking.inodes)
 
 
 class _Unpacking:
@@ -72,7 +76,7 @@ class _Unpacking:
     def __init__(self) -> None:
         self.size = 0
         self.implied = {b""}
-        self._members = 0
+        self.inodes = 0
         self._devices = 0
         self._directories: dict[bytes, bytes] = {b"": b""}  # a directory as members name it -> its path
         self._times: dict[bytes, int] = {}  # of directories, set at the end because their contents change them
@@ -118,8 +122,8 @@ class _Unpacking:
                 os.utime(path or b".", ns=(nanoseconds, nanoseconds), follow_symlinks=False)
 
     def _count(self, member: tarfile.TarInfo) -> None:
-        self._members += 1
-        if self._members > MAX_MEMBERS:
+        self.inodes += 1
+        if self.inodes > MAX_MEMBERS:
             raise _refused(member, f"the layer has more than {MAX_MEMBERS} members")
 
     # Places

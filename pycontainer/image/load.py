@@ -9,7 +9,7 @@ from typing import Any
 
 from pycontainer.errors import ImageError, UsageError
 from pycontainer.image import manifest, reference
-from pycontainer.image.ingest import Blob, Files, ingest_archive, ingest_layout
+from pycontainer.image.ingest import ARCHIVE_FACTOR, Blob, Files, ingest_archive, ingest_layout
 from pycontainer.image.manifest import Config, Descriptor
 from pycontainer.image.store import Store
 from pycontainer.image.stream import Readable
@@ -36,10 +36,10 @@ def load(
     All of them or none. `total` is the length of the stream in bytes where it is known, for `progress`.
     Raises ImageError, StepFailed, HostError.
     """
-    with Workspace(store) as work:
+    with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR) as work:
         on_read = reporter(progress, "reading", total)
         if isinstance(source, str):
-            files = ingest_layout(source, work.directory, on_read)
+            files = ingest_layout(source, work.directory, max_layer_size, on_read)
         else:
             files = ingest_archive(source, work.directory, max_layer_size, on_read)
         if "manifest.json" in files:
@@ -56,7 +56,7 @@ def load(
         if not images:
             raise ImageError("read image", "", "there is no image in it")
         for image in images:
-            work.unpack_image(image.config, image.blobs[2:], max_layer_size, progress)
+            work.unpack_image(image.config, image.blobs[2:], progress)
         work.commit(images)
     lines: list[str] = []
     for image in images:

@@ -51,7 +51,7 @@ class ForwardStream:
     """What tarfile reads an archive through. `name` is what errors call it; `limit` is in bytes after decompression.
 
     `compressed` tells whether there is anything to decompress. `hasher` is fed with what comes out of it; it may be set
-    as long as nothing has been read. Every method raises ImageError.
+    as long as nothing has been read. `total` counts what came out of it. Every method raises ImageError.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class ForwardStream:
         self.last = b""
         self._limit = limit
         self.hasher: Hash | None = None
-        self._total = 0
+        self.total = 0
         self._chunk = memoryview(b"")
         raw = _Counted(source, on_read)
         self.compressed, self._reader = _decompressor(raw, name)
@@ -136,15 +136,18 @@ class ForwardStream:
             raise ImageError("read archive", self.name, f"corrupt or truncated data ({error})") from error
         if not data:
             return False
-        self._total += len(data)
-        if self._total > self._limit:
-            raise ImageError(
-                "read archive", self.name, f"more than {self._limit} bytes unpacked", "--max-layer-size sets the limit"
-            )
+        self.total += len(data)
+        if self.total > self._limit:
+            raise too_large(self.name, self._limit, "unpacked")
         if self.hasher is not None:
             self.hasher.update(data)
         self._chunk = memoryview(data)
         return True
+
+
+def too_large(name: str, limit: int, what: str) -> ImageError:
+    """The error where more arrives than `limit` bytes."""
+    return ImageError("read archive", name, f"more than {limit} bytes {what}", "--max-layer-size sets the limit")
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

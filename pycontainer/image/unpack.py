@@ -18,10 +18,11 @@ from typing import Any, NamedTuple, NoReturn
 
 from pycontainer.errors import HostError, ImageError, StepFailed
 from pycontainer.image.layer import Tree, unpack
-from pycontainer.image.stream import ForwardStream, write_all
+from pycontainer.image.stream import ForwardStream, too_large, write_all
 from pycontainer.kernel import process
 
 PARALLEL = 2
+MAX_INODES = 4_000_000  # of all layers of an archive, which may name one many times
 _POLL_MS = 100
 Progress = Callable[[str, int, int], None]
 
@@ -42,14 +43,49 @@ class Layer(NamedTuple):
 
 
 class Unpacked(NamedTuple):
-    """`size` in bytes of all regular files; `implied`: paths of directories that have no member of their own."""
+    """`size` in bytes of all regular files; `implied`: paths of directories that have no member of their own.
+
+    `read` counts the bytes of the layer's tar, `inodes` all that it made.
+    """
 
     diff_id: str
     size: int
     implied: list[bytes]
+    read: int
+    inodes: int
 
 
-def unpack_layers(layers: list[Layer], max_layer_size: int, progress: Progress | None) -> list[Unpacked]:
+class Allowance:
+    """What may be unpacked, of one layer and of all together. What a running child may use is set aside for it."""
+
+    def __init__(self, layer: int, total: int) -> None:
+        self._layer = layer
+        self._total = total
+        self._left = total
+        self._inodes = MAX_INODES
+        self._running = 0
+
+    def take(self) -> int:
+        """The limit of the next child in bytes; 0 to wait for one that runs. Raises ImageError."""
+        if self._left < self._layer and self._running:
+            return 0
+        if self._left <= 0:
+            raise too_large("its layers", self._total, "unpacked")
+        limit = min(self._layer, self._left)
+        self._left -= limit
+        self._running += 1
+        return limit
+
+    def give_back(self, limit: int, result: Unpacked) -> None:
+        """What a child has not used of what it took. Raises ImageError."""
+        self._running -= 1
+        self._left += limit - result.read
+        self._inodes -= result.inodes
+        if self._inodes < 0:
+            raise ImageError("read archive", "its layers", f"more than {MAX_INODES} members unpacked")
+
+
+def unpack_layers(layers: list[Layer], allowance: Allowance, progress: Progress | None) -> list[Unpacked]:
     """Unpack all, in any order; results in the order of `layers`. The caller must have no threads.
 
     Raises ImageError for what is in the archive, StepFailed for what the host refuses.
@@ -64,9 +100,9 @@ def unpack_layers(layers: list[Layer], max_layer_size: int, progress: Progress |
     done = 0
     try:
         while waiting or children:
-            while waiting and len(children) < PARALLEL:
+            while waiting and len(children) < PARALLEL and (limit := allowance.take()):
                 index, layer = waiting.pop()
-                child = _Child(index, layer, max_layer_size)
+                child = _Child(index, layer, limit)
                 children[child.pipe] = child
                 poll.register(child.pipe, select.POLLIN)
             for pipe, _ in poll.poll(_POLL_MS):
@@ -75,6 +111,7 @@ def unpack_layers(layers: list[Layer], max_layer_size: int, progress: Progress |
                     poll.unregister(pipe)
                     done += os.stat(child.layer.blob).st_size
                     results[child.index] = child.result()
+                    allowance.give_back(child.limit, results[child.index])
             if progress is not None:
                 progress("unpacking", done + sum(child.position() for child in children.values()), total)
     except OSError as error:
@@ -88,9 +125,10 @@ def unpack_layers(layers: list[Layer], max_layer_size: int, progress: Progress |
 class _Child:
     """A running child, seen from the parent."""
 
-    def __init__(self, index: int, layer: Layer, max_layer_size: int) -> None:
+    def __init__(self, index: int, layer: Layer, limit: int) -> None:
         self.index = index
         self.layer = layer
+        self.limit = limit
         self._received = bytearray()
         self._blob = os.open(layer.blob, os.O_RDONLY | os.O_CLOEXEC)
         if layer.directory:
@@ -99,7 +137,7 @@ class _Child:
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
-            _run(layer, parent, self._blob, report, max_layer_size)
+            _run(layer, parent, self._blob, report, limit)
         os.close(report)
 
     def position(self) -> int:
@@ -124,7 +162,7 @@ class _Child:
         if "error" in report:
             raise ImageError(*report["error"])
         implied = [path.encode("utf-8", "surrogateescape") for path in report["implied"]]
-        return Unpacked(report["diff_id"], report["size"], implied)
+        return Unpacked(report["diff_id"], report["size"], implied, report["read"], report["inodes"])
 
     def kill(self) -> None:
         """End a child whose result is not wanted any more."""
@@ -152,14 +190,14 @@ _ARCHIVE_ERRNOS = (
 )
 
 
-def _run(layer: Layer, parent: int, blob: int, report: int, max_layer_size: int) -> NoReturn:
+def _run(layer: Layer, parent: int, blob: int, report: int, limit: int) -> NoReturn:
     """The child. Everything it needs is imported: after chroot a late import would load code from the layer."""
     status = 1
     try:
         process.set_parent_death_signal(signal.SIGKILL)
         if os.getppid() != parent:  # it died before that could take effect
             os._exit(1)
-        answer = _answer(layer, blob, report, max_layer_size)
+        answer = _answer(layer, blob, report, limit)
         write_all(report, json.dumps(answer).encode())
         status = 0
     except BaseException:  # nobody is left to tell: the parent sees a report that is cut short
@@ -168,7 +206,7 @@ def _run(layer: Layer, parent: int, blob: int, report: int, max_layer_size: int)
         os._exit(status)
 
 
-def _answer(layer: Layer, blob: int, report: int, max_layer_size: int) -> dict[str, Any]:
+def _answer(layer: Layer, blob: int, report: int, limit: int) -> dict[str, Any]:
     import errno
 
     try:
@@ -177,10 +215,10 @@ def _answer(layer: Layer, blob: int, report: int, max_layer_size: int) -> dict[s
         os.closerange(3, low)
         os.closerange(low + 1, high)
         os.closerange(high + 1, 1 << 20)
-        stream = ForwardStream(FileIO(blob), layer.name, max_layer_size)
+        stream = ForwardStream(FileIO(blob), layer.name, limit)
         if stream.compressed or not layer.verified:
             stream.hasher = hashlib.sha256()
-        tree = _unpack(stream, layer) if layer.directory else Tree(0, [])
+        tree = _unpack(stream, layer) if layer.directory else Tree(0, [], 0)
         stream.exhaust()
         diff_id = layer.diff_id if stream.hasher is None else f"sha256:{stream.hasher.hexdigest()}"
         if layer.diff_id and diff_id != layer.diff_id:
@@ -195,7 +233,8 @@ def _answer(layer: Layer, blob: int, report: int, max_layer_size: int) -> dict[s
         return {"errno": error.errno or 0, "path": path}
     except Exception as error:
         return {"error": ["unpack layer", layer.name, f"not understood ({type(error).__name__}: {error})"]}
-    return {"diff_id": diff_id, "size": tree.size, "implied": implied}
+    amounts = {"size": tree.size, "read": stream.total, "inodes": tree.inodes}
+    return {"diff_id": diff_id, "implied": implied, **amounts}
 
 
 def _unpack(stream: ForwardStream, layer: Layer) -> Tree:

@@ -1,6 +1,6 @@
 """Adding images to the store: all of them, or nothing.
 
-    with Workspace(store) as work:          lock, and a directory of its own in ROOT/tmp
+    with Workspace(store, …) as work:       lock, and a directory of its own in ROOT/tmp
         ... files arrive in work.directory
         layers = work.unpack(...)           those that the store does not have yet
         work.commit(images)                 sync, rename into place, one transaction
@@ -25,7 +25,7 @@ from pycontainer.image.manifest import Config, chain_ids
 from pycontainer.image.opaque import hide_lower_root
 from pycontainer.image.store import Store, remove_tree
 from pycontainer.image.stream import Hash, write_all
-from pycontainer.image.unpack import Layer, Progress, unpack_layers
+from pycontainer.image.unpack import Allowance, Layer, Progress, unpack_layers
 from pycontainer.kernel.syscalls import call
 
 
@@ -38,10 +38,11 @@ class NewImage(NamedTuple):
 
 
 class Workspace:
-    """See above. Raises PycontainerError only."""
+    """See above. At most `layer_limit` bytes are unpacked of a layer, `limit` of all. Raises PycontainerError only."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, layer_limit: int, limit: int) -> None:
         self.store = store
+        self._allowance = Allowance(layer_limit, limit)
         self.directory = ""
         self._sizes: dict[str, int] = {}  # chain id -> bytes, of layers that the store had when it was asked
         self._new: dict[str, tuple[str, int]] = {}  # chain id -> unpacked directory and bytes
@@ -73,7 +74,7 @@ class Workspace:
 
         return receive("manifest", path, write)
 
-    def unpack_image(self, config: Config, blobs: list[Blob], max_layer_size: int, progress: Progress | None) -> None:
+    def unpack_image(self, config: Config, blobs: list[Blob], progress: Progress | None) -> None:
         """Unpack those of an image's layers that neither the store nor this workspace has, and verify the others."""
         chains = chain_ids(config.diff_ids)
         layers: dict[int, Layer] = {}
@@ -83,7 +84,7 @@ class Workspace:
             if directory or not (verified or self._is_checked(chain, blob)):
                 name = f"layer {index + 1} of {len(chains)}"
                 layers[index] = Layer(blob.path, directory, name, diff_id, verified, index == 0)
-        unpacked = unpack_layers(list(layers.values()), max_layer_size, progress)
+        unpacked = unpack_layers(list(layers.values()), self._allowance, progress)
         for (index, layer), result in zip(layers.items(), unpacked, strict=True):
             self._checked.add((chains[index], blobs[index].hex))
             if not layer.directory:
@@ -96,11 +97,11 @@ class Workspace:
             except OSError as error:
                 raise StepFailed("unpack layer", layer.name, error.errno or 0) from error
 
-    def unpack_base(self, blob: Blob, max_layer_size: int, progress: Progress | None) -> tuple[str, str]:
+    def unpack_base(self, blob: Blob, progress: Progress | None) -> tuple[str, str]:
         """Unpack the only layer of a new image; its diff id and its directory."""
         directory = f"{self.directory}/base"
         layer = Layer(blob.path, directory, "archive", "", False, True)
-        result = unpack_layers([layer], max_layer_size, progress)[0]
+        result = unpack_layers([layer], self._allowance, progress)[0]
         self._new[result.diff_id.removeprefix("sha256:")] = directory, result.size
         return result.diff_id, directory
 

@@ -20,7 +20,7 @@ from conftest import Pycontainer
 from test_image_layer import LayerTar, docker_archive, snapshot, store  # noqa: F401
 
 from pycontainer.errors import ImageError
-from pycontainer.image import workspace
+from pycontainer.image import importer, ingest, unpack, workspace
 from pycontainer.image.load import load
 from pycontainer.image.store import Store
 from pycontainer.image.unpack import Layer
@@ -158,3 +158,72 @@ def test_a_layer_that_is_gone_is_named(pycontainer: Pycontainer) -> None:
     refused = pycontainer("run", "--rm", "--network", "none", "bad:1")
     assert refused.returncode == 125
     assert f"{layer}: the layer is not in the store any more" in refused.stderr and "load or import" in refused.stderr
+
+
+# How much it takes of the disk
+
+MIB = 1 << 20
+
+
+class Written:
+    """Counts what is written to the disk through `write_all` of one module."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, module: Any) -> None:
+        self.bytes = 0
+        original = module.write_all
+
+        def count(descriptor: int, data: bytes) -> None:
+            self.bytes += len(data)
+            original(descriptor, data)
+
+        monkeypatch.setattr(module, "write_all", count)
+
+
+class Endless:
+    """Zeros; fails the test when more is asked for than any limit here allows."""
+
+    def __init__(self) -> None:
+        self.left = 64 * MIB
+
+    def read(self, size: int) -> bytes:
+        self.left -= size
+        assert self.left > 0
+        return bytes(size)
+
+
+def test_an_import_without_end(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    written = Written(monkeypatch, importer)
+    with pytest.raises(ImageError, match=f"more than {MIB} bytes"):
+        importer.import_tarball(store, Endless(), "zero", max_layer_size=MIB)
+    assert written.bytes <= MIB and os.listdir(store.tmp) == []
+
+
+def test_a_sparse_blob_of_a_layout(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    written = Written(monkeypatch, ingest)
+    blobs = tmp_path / "blobs/sha256"
+    blobs.mkdir(parents=True)
+    (tmp_path / "index.json").write_text("{}")
+    (blobs / ("0" * 64)).touch()
+    os.truncate(blobs / ("0" * 64), 1 << 40)
+    with pytest.raises(ImageError, match=f"more than {4 * MIB} bytes"):
+        load(store, str(tmp_path), max_layer_size=MIB)
+    assert written.bytes <= 4 * MIB and os.listdir(store.tmp) == []
+
+
+def test_one_layer_named_many_times(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Each time it is another layer of the image: together they have a limit too, in bytes and in files."""
+    layer = LayerTar().add("big", bytes(MIB // 2)).data()
+    sizes: list[int] = []
+    original = unpack.Allowance.give_back
+    monkeypatch.setattr(
+        unpack.Allowance,
+        "give_back",
+        lambda self, limit, result: sizes.append(result.size) or original(self, limit, result),
+    )
+    with pytest.raises(ImageError, match="bytes unpacked"):
+        load(store, io.BytesIO(docker_archive([layer] * 60, compress=compress)), max_layer_size=MIB)
+    assert sum(sizes) <= 4 * MIB and os.listdir(store.tmp) == os.listdir(store.layers) == []
+    load(store, io.BytesIO(docker_archive([layer] * 7, compress=compress)), max_layer_size=MIB)
+    monkeypatch.setattr(unpack, "MAX_INODES", 20)
+    with pytest.raises(ImageError, match="more than 20 members unpacked"):
+        load(store, io.BytesIO(docker_archive([TOP] * 30, compress=compress)))
