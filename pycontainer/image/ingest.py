@@ -22,7 +22,10 @@ from pycontainer.image.manifest import MAX_JSON
 from pycontainer.image.stream import CHUNK, ForwardStream, Hash, Readable, too_large, write_all
 from pycontainer.image.tar import members
 
-MAX_FILES = 100_000
+MAX_FILES = 50_000
+MAX_NAME = 4095  # bytes of a member's name
+MAX_NAMES = 8 << 20  # bytes of all of them
+MAX_ALL_JSON = 16 << 20  # bytes of an archive's manifests, indexes and configs, each time that one is read
 # An archive holds many layers, each of which has its own limit; this bounds one that is a bomb as a whole: what arrives
 # of it, and what becomes of it, for one layer may be named many times.
 ARCHIVE_FACTOR = 4
@@ -45,6 +48,7 @@ class Files:
     def __init__(self, blobs: dict[str, Blob], links: dict[str, str]) -> None:
         self._blobs = blobs
         self._links = links
+        self._read = 0
 
     def __contains__(self, name: str) -> bool:
         return name in self._blobs
@@ -63,6 +67,9 @@ class Files:
         blob = self.blob(name)
         if blob.size > MAX_JSON:
             raise ImageError("read image", printable(name), f"larger than {MAX_JSON} bytes")
+        self._read += blob.size
+        if self._read > MAX_ALL_JSON:
+            raise ImageError("read image", printable(name), f"the archive has more than {MAX_ALL_JSON} bytes of JSON")
         with open(blob.path, "rb", buffering=0) as file:
             return file.readall()
 
@@ -74,7 +81,13 @@ def ingest_archive(
     stream = ForwardStream(source, "archive", max_layer_size * ARCHIVE_FACTOR, on_read=on_read)
     blobs: dict[str, Blob] = {}
     links: dict[str, str] = {}
+    named = 0
     for number, (_, member) in enumerate(members(stream)):
+        lengths = [len(text.encode("utf-8", "surrogateescape")) for text in (member.name, member.linkname)]
+        named += sum(lengths)
+        if max(lengths) > MAX_NAME or named > MAX_NAMES:
+            cause = f"a name of more than {MAX_NAME} bytes, or of more than {MAX_NAMES} with all before"
+            raise ImageError(_STEP, printable(member.name[:MAX_NAME]), cause)
         name = posixpath.normpath(member.name)
         if number >= MAX_FILES:
             raise ImageError(_STEP, printable(name), f"the archive has more than {MAX_FILES} members")

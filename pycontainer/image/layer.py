@@ -30,6 +30,10 @@ MAX_MEMBERS = 1_000_000  # implied directories count: each takes an inode
 MAX_DEVICES = 4096  # device nodes and fifos
 MAX_DEPTH = 256  # what every tool that walks the tree recursively can take
 MAX_SYMLINKS = 40  # in one name, as in the kernel
+MAX_NAME = 4095  # bytes of one name: no longer path reaches the kernel
+MAX_KEPT = 40 << 20  # bytes of memory for what is only done after the last member: directories' times, whiteouts
+MAX_CACHED = 8 << 20  # bytes of memory for where directories are
+_ENTRY = 200  # what an entry takes beside its names
 
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
@@ -80,7 +84,9 @@ class _Unpacking:
         self._devices = 0
         self._directories: dict[bytes, bytes] = {b"": b""}  # a directory as members name it -> its path
         self._times: dict[bytes, int] = {}  # of directories, set at the end because their contents change them
-        self._whiteouts: list[tuple[tarfile.TarInfo, bytes, bytes]] = []
+        self._whiteouts: list[tuple[str, bytes, bytes]] = []  # the member's name, the directory, what is hidden in it
+        self._kept = 0
+        self._cached = 0
 
     def add(self, member: tarfile.TarInfo, stream: ForwardStream) -> None:
         """One member. Raises ImageError, OSError, ValueError, OverflowError."""
@@ -114,8 +120,8 @@ class _Unpacking:
     def finish(self, base: bool) -> None:
         """Whiteouts and opaque directories, then the directories' times."""
         if not base:
-            for member, parent, name in self._whiteouts:
-                self._whiteout(member, parent, name)
+            for member_name, parent, name in self._whiteouts:
+                self._whiteout(tarfile.TarInfo(member_name), parent, name)
         for path, nanoseconds in self._times.items():
             # What was in a directory that a later member replaced is still noted here.
             if _is_directory(path):
@@ -126,13 +132,22 @@ class _Unpacking:
         if self.inodes > MAX_MEMBERS:
             raise _refused(member, f"the layer has more than {MAX_MEMBERS} members")
 
+    def _keep(self, member: tarfile.TarInfo, size: int) -> None:
+        self._kept += size + _ENTRY
+        if self._kept > MAX_KEPT:
+            raise _refused(member, f"directories and whiteouts take more than {MAX_KEPT} bytes of memory")
+
     # Places
 
     def _parent(self, member: tarfile.TarInfo, name: list[bytes]) -> bytes:
         """The path of the directory that members call `name`; made if it is missing."""
         key = b"/".join(name)
         if (path := self._directories.get(key)) is None:
-            path = self._directories[key] = self._walk(member, name, make=True)
+            path = self._walk(member, name, make=True)
+            self._cached += len(key) + len(path) + _ENTRY
+            if self._cached > MAX_CACHED:
+                self._forget_directories()
+            self._directories[key] = path
         return path
 
     def _walk(self, member: tarfile.TarInfo, name: list[bytes], make: bool) -> bytes:
@@ -172,6 +187,7 @@ class _Unpacking:
     def _imply(self, member: tarfile.TarInfo, walked: list[bytes]) -> None:
         """Make a directory that has no member of its own, or none yet."""
         self._count(member)
+        self._keep(member, sum(map(len, walked)))
         if len(walked) > MAX_DEPTH:
             raise _refused(member, f"its name has more than {MAX_DEPTH} components")
         path = b"/".join(walked)
@@ -186,7 +202,11 @@ class _Unpacking:
         else:
             os.unlink(path)
         if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
-            self._directories = {b"": b""}  # any of them may have led through what is gone
+            self._forget_directories()  # any of them may have led through what is gone
+
+    def _forget_directories(self) -> None:
+        self._directories = {b"": b""}
+        self._cached = 0
 
     # Members
 
@@ -209,6 +229,7 @@ class _Unpacking:
         if path.count(b"/") >= MAX_DEPTH:
             raise _refused(member, f"its name has more than {MAX_DEPTH} components")
         self.implied.discard(path)
+        self._keep(member, len(path))
         self._times[path] = _set_attributes(member, path or b".")
 
     def _file(self, member: tarfile.TarInfo, path: bytes, stream: ForwardStream) -> None:
@@ -264,13 +285,14 @@ class _Unpacking:
 
     def _note_whiteout(self, member: tarfile.TarInfo, name: list[bytes]) -> None:
         last = name[-1]
+        self._keep(member, 3 * len(member.name))
         if last == OPAQUE_MARKER:
-            self._whiteouts.append((member, b"/".join(name[:-1]), b""))
+            self._whiteouts.append((member.name, b"/".join(name[:-1]), b""))
         elif not last.startswith(WHITEOUT_PREFIX * 2):  # `.wh..wh.*` is bookkeeping of aufs
             hidden = last.removeprefix(WHITEOUT_PREFIX)
             if hidden in (b"", b".", b".."):
                 raise _refused(member, "a whiteout of no file")
-            self._whiteouts.append((member, b"/".join(name[:-1]), hidden))
+            self._whiteouts.append((member.name, b"/".join(name[:-1]), hidden))
 
     def _whiteout(self, member: tarfile.TarInfo, parent: bytes, name: bytes) -> None:
         """Hide `name` of the lower layers in `parent`, or with an empty name everything in it."""
@@ -288,6 +310,8 @@ class _Unpacking:
 def _components(member: tarfile.TarInfo, name: str) -> list[bytes]:
     """The components of a name, without `.`; a name that is absolute or holds `..` is refused."""
     encoded = _encode(name)
+    if len(encoded) > MAX_NAME:
+        raise _refused(member, f"a name of more than {MAX_NAME} bytes")
     if encoded.startswith(b"/"):
         raise _refused(member, f"{printable(name)} is an absolute name")
     components = [part for part in encoded.split(b"/") if part not in (b"", b".")]
@@ -350,4 +374,4 @@ def _encode(name: str) -> bytes:
 
 
 def _refused(member: tarfile.TarInfo, cause: str) -> ImageError:
-    return ImageError(_STEP, printable(member.name), cause)
+    return ImageError(_STEP, printable(member.name[:MAX_NAME]), cause)

@@ -93,11 +93,13 @@ def _suffix(layer: Blob) -> str:
 
 def _docker_images(files: Files, work: Workspace) -> list[NewImage]:
     images = []
+    configs: dict[str, Config] = {}
     for entry in manifest.parse_archive_manifest(files.read("manifest.json")):
         config_blob = files.blob(entry.config)
         if (match := _CONFIG_NAME.fullmatch(entry.config)) and match[1] != config_blob.hex:
             raise ImageError("read image", entry.config, f"wrong digest: its content is sha256:{config_blob.hex}")
-        config = manifest.parse_config(files.read(entry.config), entry.config)
+        config = configs.get(config_blob.hex) or manifest.parse_config(files.read(entry.config), entry.config)
+        configs[config_blob.hex] = config
         layers = [files.blob(name) for name in entry.layers]
         _check_layers(config, layers, entry.config)
         manifest_blob = work.add_blob(make_manifest(config_blob, layers))

@@ -16,6 +16,8 @@ from pycontainer.errors import ImageError
 
 MAX_JSON = 4 << 20  # as much as registries take
 MAX_NESTING = 64  # of objects and lists: far more than any image has, far less than what writes them again can take
+MAX_CONTAINERS = 100_000  # objects and lists in one document: an empty one of two bytes takes many times that
+MAX_IMAGES = 1000  # in one archive
 MAX_LAYERS = 500  # as many lower directories as overlayfs takes
 
 INDEX_TYPES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -77,11 +79,10 @@ class ArchiveEntry(NamedTuple):
 
 
 class Config(NamedTuple):
-    """An image config: `document` is all of it, `text` the exact bytes, whose digest is the image ID."""
+    """An image config: `data` is all of it, whose digest is the image ID."""
 
     id: str
-    text: str
-    document: dict[str, Any]
+    data: bytes
     diff_ids: list[str]
     created: str
 
@@ -99,6 +100,8 @@ def digest_of(data: bytes) -> str:
 
 def parse_json(data: bytes, name: str) -> Any:
     """JSON from outside, such as can be written again: by the reader that the store has as well. Raises ImageError."""
+    if data.count(b"{") + data.count(b"[") > MAX_CONTAINERS:
+        raise _wrong(name, f"more than {MAX_CONTAINERS} objects and lists")
     try:
         value = json_text.loads(data.decode())
     except UnicodeDecodeError as error:
@@ -128,7 +131,7 @@ def _parts(value: Any, name: str) -> list[Any]:
 def parse_index(data: bytes, name: str) -> list[Descriptor]:
     """The entries of an index that are images or indexes; attestations and artifacts are left out."""
     document = _object(parse_json(data, name), name, "index")
-    entries = [_descriptor(entry, name) for entry in _list(document.get("manifests"), name, "manifests")]
+    entries = [_descriptor(entry, name) for entry in _images(_list(document.get("manifests"), name, "manifests"), name)]
     entries = [entry for entry in entries if entry.platform != ("unknown", "unknown")]
     for entry in entries:
         if entry.media_type not in INDEX_TYPES + MANIFEST_TYPES:
@@ -158,7 +161,7 @@ def parse_archive_manifest(data: bytes) -> list[ArchiveEntry]:
     """manifest.json of a docker archive."""
     name = "manifest.json"
     result = []
-    for item in _list(parse_json(data, name), name, "document"):
+    for item in _images(_list(parse_json(data, name), name, "document"), name):
         entry = _object(item, name, "entry")
         result.append(
             ArchiveEntry(
@@ -199,7 +202,7 @@ def parse_config(data: bytes, name: str) -> Config:
             _object(value, name, key)
     for key, label in (_get(settings, "Labels", {})).items():
         _string(label, name, f"label {key}")
-    return Config(digest_of(data), data.decode(), document, diff_ids, document.get("created") or "")
+    return Config(digest_of(data), data, diff_ids, document.get("created") or "")
 
 
 def choose_platform(entries: list[Descriptor], name: str) -> list[Descriptor]:
@@ -262,6 +265,12 @@ def _list(value: Any, name: str, what: str) -> list[Any]:
     if not isinstance(value, list):
         raise _wrong(name, f"{what} is not a list")
     return value
+
+
+def _images(entries: list[Any], name: str) -> list[Any]:
+    if len(entries) > MAX_IMAGES:
+        raise _wrong(name, f"more than {MAX_IMAGES} images")
+    return entries
 
 
 def _string(value: Any, name: str, what: str) -> str:

@@ -15,8 +15,8 @@ from pycontainer.errors import ImageError
 CHUNK = 1 << 18
 # What tarfile may read for one member's headers (names, pax records, sparse maps): it holds them in memory.
 MAX_HEADERS = 1 << 20
-# A zstd frame may demand its window in memory; 128 MiB is what zstd(1) accepts without --long.
-MAX_ZSTD_WINDOW = 1 << 27
+# A zstd frame may demand its window in memory, and two layers are unpacked at a time: this is what level 20 demands.
+MAX_ZSTD_WINDOW = 1 << 25
 
 _GZIP = b"\x1f\x8b"
 _ZSTD = b"\x28\xb5\x2f\xfd"
@@ -90,6 +90,14 @@ class ForwardStream:
                 size -= len(parts[-1])
             self.last = b"".join(parts)
         return self.last
+
+    def peek(self, size: int) -> bytes:
+        """The same as `read`, and it is there to be read again."""
+        data = self.read(size)
+        self.header_bytes -= size
+        self.position -= len(data)
+        self._chunk = memoryview(data + bytes(self._chunk))
+        return data
 
     def seek(self, position: int) -> None:
         """Skip forward to `position`."""

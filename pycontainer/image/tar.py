@@ -11,13 +11,46 @@ from tarsafe import TarSafe, TarSafeException
 from pycontainer.errors import ImageError, printable
 from pycontainer.image.stream import ForwardStream
 
+MAX_GLOBAL_RECORDS = 64  # of pax headers that hold for all members, for each of which tarfile copies them
+MAX_GLOBAL_BYTES = 64 << 10
+MAX_DIGITS = 256  # in a row; tarfile looks for numbers in time that grows with the square of their length
+
 # tarsafe compares a member's place with the directory that is unpacked into. The real one is a chroot, where `..` of
 # the root is the root and everything is inside; against a directory below it the check means what it says.
 _CHECKED_ROOT = "/layer"
 
 
+class _Header(tarfile.TarInfo):
+    """A header whose pax records are looked at before tarfile parses them."""
+
+    def _proc_pax(self, tar: ForwardTar) -> tarfile.TarInfo:
+        size = -(-self.size // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
+        _check_records(tar.stream.peek(size)[: self.size], tar.stream.name)
+        member: tarfile.TarInfo = super()._proc_pax(tar)  # type: ignore[misc]
+        return member
+
+
+def _check_records(data: bytes, name: str) -> None:
+    """Refuse what is no sequence of `LENGTH KEYWORD=VALUE` lines: tarfile would search all of it for each byte."""
+    position = 0
+    while position < len(data) and data[position]:
+        length, space, _ = data[position : position + 20].partition(b" ")
+        end = position + int(length) if space and length.isdigit() else 0
+        start = position + len(length) + 1
+        if not start < end <= len(data) or data[end - 1] != 0x0A or data.find(b"=", start, end) <= start:
+            raise ImageError("read archive", name, "a pax header is broken")
+        position = end
+    if b"0" * (MAX_DIGITS + 1) in data.translate(_DIGITS):
+        raise ImageError("read archive", name, f"more than {MAX_DIGITS} digits in a row in a pax header")
+
+
+_DIGITS = bytes(0x30 if chr(byte).isdigit() and byte < 0x80 else 0x20 for byte in range(256))
+
+
 class ForwardTar(TarSafe):  # type: ignore[misc]  # tarsafe has no types
     """Reads `stream` once, from front to back, in constant memory."""
+
+    tarinfo = _Header
 
     def __init__(self, stream: ForwardStream) -> None:
         self.stream = stream
@@ -26,6 +59,14 @@ class ForwardTar(TarSafe):  # type: ignore[misc]  # tarsafe has no types
         # Not TarSafe's constructor, nor a name, because both ask for the current directory, which may be gone.
         # UTF-8 whatever the locale: names that are not UTF-8 come out as surrogates and go back in unchanged.
         tarfile.TarFile.__init__(self, "", "r", source, encoding="utf-8", errors="surrogateescape")
+
+    def check_global_records(self) -> None:
+        """Bound what archives may say of all their members. Raises ImageError."""
+        records = self.pax_headers
+        size = sum(len(key) + len(value) for key, value in records.items()) if records else 0
+        if len(records) > MAX_GLOBAL_RECORDS or size > MAX_GLOBAL_BYTES:
+            limits = f"{MAX_GLOBAL_RECORDS} records or {MAX_GLOBAL_BYTES} bytes"
+            raise ImageError("read archive", self.stream.name, f"global pax headers of more than {limits}")
 
     def check(self, member: tarfile.TarInfo) -> None:
         """Refuse a name, or a hard link's target, outside the archive's root. Raises ImageError."""
@@ -49,6 +90,7 @@ def members(stream: ForwardStream, complete: bool = False) -> Iterator[tuple[For
         tar = ForwardTar(stream)
         while (member := tar.next()) is not None:
             tar.members.clear()  # tarfile keeps every member, which a stream of millions must not
+            tar.check_global_records()
             tar.check(member)
             if member.size < 0:
                 raise ImageError("read archive", printable(member.name), "its size is negative")

@@ -22,6 +22,7 @@ from pycontainer.image.stream import ForwardStream, too_large, write_all
 from pycontainer.kernel import process
 
 PARALLEL = 2
+MAX_IMPLIED = 16 << 20  # bytes of memory for the names of directories that have no member of their own, of all layers
 MAX_INODES = 4_000_000  # of all layers of an archive, which may name one many times
 _POLL_MS = 100
 Progress = Callable[[str, int, int], None]
@@ -63,6 +64,7 @@ class Allowance:
         self._total = total
         self._left = total
         self._inodes = MAX_INODES
+        self._implied = MAX_IMPLIED
         self._running = 0
 
     def take(self) -> int:
@@ -81,6 +83,11 @@ class Allowance:
         self._running -= 1
         self._left += limit - result.read
         self._inodes -= result.inodes
+        self._implied -= sum(len(path) + 100 for path in result.implied)
+        if self._implied < 0:
+            raise ImageError(
+                "read archive", "its layers", f"directories without a member take over {MAX_IMPLIED} bytes"
+            )
         if self._inodes < 0:
             raise ImageError("read archive", "its layers", f"more than {MAX_INODES} members unpacked")
 
@@ -224,6 +231,8 @@ def _answer(layer: Layer, blob: int, report: int, limit: int) -> dict[str, Any]:
         if layer.diff_id and diff_id != layer.diff_id:
             raise ImageError("unpack layer", layer.name, f"its diff id is {diff_id}, the image says {layer.diff_id}")
         implied = [path.decode("utf-8", "surrogateescape") for path in tree.implied]
+        if sum(map(len, implied)) > MAX_IMPLIED // 4:
+            raise ImageError("unpack layer", layer.name, f"names without a member of over {MAX_IMPLIED // 4} bytes")
     except ImageError as error:
         return {"error": [error.step, error.path, error.cause, error.hint]}
     except OSError as error:

@@ -145,7 +145,7 @@ class Workspace:
                 self._place_blob(blob, moved)
             digest = f"sha256:{image.blobs[0].hex}"
             blobs = " ".join(blob.hex for blob in image.blobs)
-            row = (config.id, digest, config.text, config.created, size, " ".join(chains), blobs)
+            row = (config.id, digest, config.data.decode(), config.created, size, " ".join(chains), blobs)
             execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         for name in image.names:
             execute("REPLACE INTO image_names VALUES (?, ?, ?)", (name, reference.parse(name).familiar, config.id))

@@ -10,8 +10,10 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 import tarfile
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +229,112 @@ def test_one_layer_named_many_times(store: Store, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(unpack, "MAX_INODES", 20)
     with pytest.raises(ImageError, match="more than 20 members unpacked"):
         load(store, io.BytesIO(docker_archive([TOP] * 30, compress=compress)))
+
+
+# How much it takes of memory, and of time
+
+LOADER = """if True:
+    import resource, sqlite3, sys
+    sys.path.insert(0, sys.argv[1])
+    from test_image_layer import open_store
+    from pycontainer.errors import ImageError
+    from pycontainer.image.load import load
+    resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
+    with open(sys.argv[3], "rb") as file:
+        try:
+            print(*load(open_store(sys.argv[2]), file))
+        except ImageError as error:
+            print(error)
+    # Not ru_maxrss, which counts what the process had before it executed this program.
+    print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+    print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+LONG = "c" * 1_000_000
+
+
+def measured(root: str, data: bytes, tmp_path: Path) -> tuple[str, int]:
+    """What loading it says, and the most memory that it had, in MiB: of the parent and of two children."""
+    (tmp_path / "archive").write_bytes(gzip.compress(data, 1))
+    environment = os.environ | {"PYTHONPATH": ":".join(path for path in sys.path if path)}
+    arguments = [str(Path(__file__).parent), root, str(tmp_path / "archive")]
+    process = subprocess.run(
+        [sys.executable, "-c", LOADER, *arguments], capture_output=True, text=True, env=environment, check=True
+    )
+    *lines, parent, child = process.stdout.split("\n")[:-1]
+    return "\n".join(lines), (int(parent) + 2 * int(child)) >> 10
+
+
+def many_whiteouts() -> bytes:
+    tar = LayerTar()
+    for number in range(300):
+        tar.add(f"d/.wh.{number}", pax_headers={"comment": LONG})
+    return docker_archive([BASE, tar.data()])
+
+
+def many_links() -> bytes:
+    tar = LayerTar()
+    for number in range(300):
+        tar.symlink(f"link{number}", LONG)
+    return tar.data()
+
+
+def long_names() -> bytes:
+    tar = LayerTar()
+    for number in range(6000):
+        tar.add("/".join([*["x" * 250] * 15, f".wh.{number}"]))
+    return docker_archive([BASE, tar.data()])
+
+
+def global_records(same: bool) -> bytes:
+    tar = LayerTar()
+    for number in range(300):
+        records = {"comment" if same else f"comment{number}": LONG}
+        tar.tar.fileobj.write(tarfile.TarInfo.create_pax_global_header(records))  # type: ignore[union-attr]
+        tar.add(f"file{number}")
+    return docker_archive([tar.data()])
+
+
+def broken_records(body: bytes) -> bytes:
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = tarfile.XHDTYPE, len(body)
+    padded = body + bytes(-len(body) % 512)
+    return docker_archive([header.tobuf(tarfile.USTAR_FORMAT) + padded + LayerTar().add("file").data()])
+
+
+def many_entries(count: int) -> bytes:
+    config = json.dumps({"x": "x" * 4_000_000}).encode()
+    entry = {"Config": "config.json", "RepoTags": [], "Layers": []}
+    tar = LayerTar(tarfile.USTAR_FORMAT).add("config.json", config)
+    return tar.add("manifest.json", json.dumps([entry] * count).encode()).data()
+
+
+def many_configs() -> bytes:
+    tar = LayerTar(tarfile.USTAR_FORMAT).add("layer.tar", LAYER)
+    entries = []
+    for number in range(20):
+        document = {"x": ["a" * 90] * 40_000, "n": number, "rootfs": {"type": "layers", "diff_ids": [digest(LAYER)]}}
+        tar.add(f"{number}", json.dumps(document).encode())
+        entries.append({"Config": f"{number}", "RepoTags": [], "Layers": ["layer.tar"]})
+    return tar.add("manifest.json", json.dumps(entries).encode()).data()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (many_whiteouts, "Loaded image"),
+        (many_links, "a name of more than 4095 bytes"),
+        (long_names, "directories and whiteouts take more than"),
+        (lambda: global_records(same=True), "global pax headers"),
+        (lambda: global_records(same=False), "global pax headers"),
+        (lambda: broken_records(b"1 " * 500_000 + b"="), "a pax header is broken"),
+        (lambda: broken_records(b"1000018 comment=" + b"1" * 1_000_001 + b"\n"), "256 digits"),
+        (lambda: many_entries(50_000), "100000 objects and lists"),
+        (lambda: many_entries(30_000), "more than 1000 images"),
+        (many_configs, "bytes of JSON"),
+        (lambda: archive(x="[" + "[]," * 1_300_000 + "[]]"), "100000 objects and lists"),
+    ],
+)
+def test_memory_has_a_limit(store: Store, tmp_path: Path, make: Callable[[], bytes], words: str) -> None:  # noqa: F811
+    text, peak = measured(store.root, make(), tmp_path)
+    assert words in text
+    assert peak < 200, text

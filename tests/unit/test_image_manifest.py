@@ -205,4 +205,4 @@ def test_nesting_that_images_have_is_taken() -> None:
     text = dump(
         {"os": "linux", "rootfs": {"type": "layers", "diff_ids": [DIGEST]}, "x": json.loads("[" * 60 + "]" * 60)}
     )
-    assert json_text.loads(json_text.pretty(manifest.parse_config(text, "config").document)) == json.loads(text)
+    assert json_text.loads(json_text.pretty(manifest.parse_json(text, "config"))) == json.loads(text)
