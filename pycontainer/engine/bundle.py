@@ -227,7 +227,7 @@ def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mo
             mounts.append({"destination": mount.target, "type": "tmpfs", "source": "tmpfs", "options": mount.options})
             continue
         entry = _bind(mount.source, mount.target, mount.options)
-        if maps:
+        if maps and mount.mapped:
             # The ids of the files are those of the host: root in the container writes what root on the host owns.
             entry.update(uidMappings=_extents(maps), gidMappings=_extents(maps))
         mounts.append(entry)

@@ -28,9 +28,10 @@ class Mount:
     make       a source that is missing on the host is made
     copy       into a volume that is empty goes what the image has at the target
     anonymous  the volume was made for this container, and `rm -v` removes it
+    mapped     the files have the same owners in the container as on the disk; otherwise they are nobody's there
     """
 
-    __slots__ = ("anonymous", "copy", "kind", "make", "mode", "options", "source", "target")
+    __slots__ = ("anonymous", "copy", "kind", "make", "mapped", "mode", "options", "source", "target")
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class Mount:
         make: bool = False,
         copy: bool = False,
         anonymous: bool = False,
+        mapped: bool = True,
     ) -> None:
         self.kind = kind
         self.source = source
@@ -52,6 +54,7 @@ class Mount:
         self.make = make
         self.copy = copy
         self.anonymous = anonymous
+        self.mapped = mapped
 
     @property
     def read_only(self) -> bool:
@@ -119,19 +122,21 @@ def parse_volume(text: str) -> Mount:
     mode = parts[2] if len(parts) == 3 else ""
     kind = "bind" if source.startswith(("/", ".")) else "volume"
     source = os.path.abspath(source) if kind == "bind" else volume_name("--volume", source)
-    propagation, read_only, copy = "rprivate", False, kind == "volume"
+    propagation, read_only, copy, mapped = "rprivate", False, kind == "volume", True
     for option in mode.split(","):
         if option == "ro":
             read_only = True
         elif option == "nocopy" and kind == "volume":
             copy = False
+        elif option == "noidmap" and kind == "bind":
+            mapped = False
         elif option.removeprefix("r") in ("shared", "slave", "private") and kind == "bind":
             propagation = _propagation("--volume", text, option)
         elif option not in ("rw", "z", "Z", *_CONSISTENCY):
             what = "host directories" if kind == "bind" else "volumes"
             raise UsageError("--volume", repr(text), f"no option of {what}: {option!r}", _SHORT)
     options = _options(kind, read_only=read_only, propagation=propagation)
-    return Mount(kind, source, target, options, mode=mode, make=kind == "bind", copy=copy)
+    return Mount(kind, source, target, options, mode=mode, make=kind == "bind", copy=copy, mapped=mapped)
 
 
 def _propagation(flag: str, text: str, value: str) -> str:
@@ -154,13 +159,14 @@ _KEYS = {
     "bind-propagation": ("bind",),
     "bind-recursive": ("bind",),
     "bind-nonrecursive": ("bind",),
+    "bind-noidmap": ("bind",),
     "volume-nocopy": ("volume",),
     "volume-driver": ("volume",),
     "tmpfs-size": ("tmpfs",),
     "tmpfs-mode": ("tmpfs",),
 }
 _ALIASES = {"src": "source", "dst": "target", "destination": "target", "ro": "readonly"}
-_FLAGS = ("readonly", "bind-nonrecursive", "volume-nocopy")
+_FLAGS = ("readonly", "bind-nonrecursive", "bind-noidmap", "volume-nocopy")
 _BOOLEANS = {"": True, "1": True, "true": True, "0": False, "false": False}
 # bind-recursive -> how the tree is bound, and the option for what is mounted below a read-only source
 _RECURSIVE = {
@@ -190,7 +196,8 @@ def parse_mount(text: str) -> Mount:
         if not source.startswith(("/", ".")):
             cause = "source must be an absolute path" if source else "source is missing"
             raise UsageError("--mount", repr(text), cause, _LONG)
-        return Mount("bind", os.path.abspath(source), target, _bind_options(text, fields, read_only))
+        mapped = not _is_true(text, fields, "bind-noidmap")
+        return Mount("bind", os.path.abspath(source), target, _bind_options(text, fields, read_only), mapped=mapped)
     if fields.get("volume-driver", "local") != "local":
         raise UsageError("--mount", repr(text), "no such volume driver", "local is the only one")
     name = volume_name("--mount", source) if source else ""

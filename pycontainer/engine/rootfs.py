@@ -117,7 +117,11 @@ def _mount(settings: Settings, container_id: str, mounts: bool) -> int:
     root = os.open(target, _ROOT)
     if mounts:
         found = volumes.prepare(settings, connection, container_id, container.config, layers, journal)
-        binds = [(each.source, each.target, each.options, container.id_maps) for each in found if each.kind != "tmpfs"]
+        binds = [
+            (each.source, each.target, each.options, container.id_maps if each.mapped else [])
+            for each in found
+            if each.kind != "tmpfs"
+        ]
         # What a start has written; a copy to one of these is refused, for the next start writes them anew.
         written = [
             f"{settings.container_directory(container_id)}/{name}" for name in ("hosts", "hostname", "resolv.conf")

@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from conftest import COMMAND, REPOSITORY, Pycontainer, mounts
@@ -132,6 +133,62 @@ def test_a_source_that_cannot_be_mapped_is_explained(box: Pycontainer) -> None:
     first, hint = result.stderr.splitlines()
     assert "/sys/kernel" in first
     assert "--userns=host" in hint
+
+
+@pytest.fixture
+def unmappable(place: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A mount below `place`, with a space in its name, of a file system that has no ID-mapped mounts."""
+    below = place / "be low"
+    below.mkdir()
+    subprocess.run(["mount", "-t", "ramfs", "none", below], check=True)
+    (below / "file").write_text("x")
+    try:
+        yield below
+    finally:
+        subprocess.run(["umount", below], check=True)
+
+
+def test_a_mount_below_that_cannot_be_mapped_is_named(
+    box: Pycontainer, place: pathlib.Path, unmappable: pathlib.Path
+) -> None:
+    result = run(box, "true", "-v", f"{place}:/v:ro")
+    assert result.returncode == 125
+    first, hint = result.stderr.splitlines()
+    assert f"open volume /v: {unmappable}: this kernel has no ID-mapped mounts of ramfs" in first
+    assert "bind-nonrecursive" in hint and "noidmap" in hint and "--userns=host" in hint
+
+    # And each way out is one.
+    show = "stat -c %u /v; ls /v/be*"
+    for options, output in {
+        ("--mount", f"type=bind,src={place},dst=/v,bind-nonrecursive"): "0\n",
+        ("-v", f"{place}:/v:noidmap"): "65534\nfile\n",
+        ("--mount", f"type=bind,src={place},dst=/v,bind-noidmap"): "65534\nfile\n",
+        ("--userns", "host", "-v", f"{place}:/v"): "0\nfile\n",
+    }.items():
+        assert run(box, show, *options, check=True).stdout == output
+
+
+def test_a_source_that_cannot_be_mapped_itself_is_named(box: Pycontainer, unmappable: pathlib.Path) -> None:
+    result = run(box, "true", "-v", f"{unmappable}:/v")
+    assert f"{unmappable}: this kernel has no ID-mapped mounts of ramfs" in result.stderr
+    assert "bind-nonrecursive" not in result.stderr, "which would not help"
+
+
+def test_without_a_map_root_in_the_container_is_nobody_on_the_host(box: Pycontainer, place: pathlib.Path) -> None:
+    (place / "secret").write_text("x")
+    (place / "secret").chmod(0o600)
+    place.chmod(0o777)
+    result = run(box, "cat /v/secret; echo y > /v/new; ls -l /v/new", "-v", f"{place}:/v:noidmap")
+    assert "Permission denied" in result.stderr
+    assert (place / "new").stat().st_uid >= 65536
+
+
+def test_without_a_map_cp_finds_the_files_of_a_stopped_container(box: Pycontainer, unmappable: pathlib.Path) -> None:
+    box("create", "--name", "stopped", "-v", f"{unmappable}:/v:noidmap", "busybox", "true", check=True)
+    try:
+        assert b"x" in box("cp", "stopped:/v/file", "-", check=True, text=False).stdout
+    finally:
+        box("rm", "stopped", check=True)
 
 
 def test_a_file_on_a_directory_is_refused(box: Pycontainer, place: pathlib.Path) -> None:

@@ -99,7 +99,7 @@ class TestShortForm:
          "/a:/b:rx", "/a:/b:ro:x", "/a:/b:ro,bogus", "/a:/b:shared", "/a:/b:ro,rshared", "/a:/b:rrslave",
          "/a:/proc", "/a:/proc/", "/a:/proc/sys", "/a:/x/../proc", "/a://proc/./1", "/proc", "vol:/proc",
          "v:/b", "-vol:/b", ".vol", "a/b:/c", "vo l:/b", "v\u00f6l:/b", f"{'v' * 201}:/b",
-         "/a:/b:nocopy", "vol:/b:rslave", "/a:ro"],
+         "/a:/b:nocopy", "vol:/b:rslave", "vol:/b:noidmap", "/a:ro"],
     )  # fmt: skip
     def test_refused_with_an_example(self, text: str) -> None:
         with pytest.raises(UsageError) as caught:
@@ -189,6 +189,25 @@ class TestLongForm:
             quoted = '"src=/' + source.replace('"', '""') + '"'
             found = mounts.parse_mount(f"type=bind,{quoted},dst=/b")
             assert found.source == os.path.abspath(f"/{source}")
+
+
+@pytest.mark.parametrize(
+    ("values", "mapped"),
+    [
+        ({"volume": ["/a:/b"]}, True),
+        ({"volume": ["/a:/b:ro,noidmap"]}, False),
+        ({"mount": ["type=bind,src=/a,dst=/b"]}, True),
+        ({"mount": ["type=bind,src=/a,dst=/b,bind-noidmap"]}, False),
+        ({"mount": ["type=bind,src=/a,dst=/b,bind-noidmap=false"]}, True),
+        ({"mount": ["type=volume,src=vol,dst=/b"]}, True),
+    ],
+)
+def test_a_bind_without_an_id_map(values: dict[str, list[str]], mapped: bool) -> None:
+    (found,) = config(**values).mounts
+    assert found.mapped == mapped
+    assert mounts.Mount(**found.to_json()).mapped == mapped
+    old = {name: value for name, value in found.to_json().items() if name != "mapped"}
+    assert mounts.Mount(**old).mapped, "as it was before there was a choice"
 
 
 class TestTmpfs:

@@ -8,6 +8,7 @@ from pycontainer.kernel import cgroup, mount, namespace, process, rlimit
 from pycontainer.kernel.namespace import IdMap
 from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.runtime.mounts import Options
+from pycontainer.runtime.operations import unmappable
 from pycontainer.runtime.operations.target import describe_propagation
 
 
@@ -82,7 +83,6 @@ class CloneTree(Operation):
         self.reason = f"{what}, opened here because the container's ids may not reach it by path"
         self.uids = uids
         self.gids = gids
-        self.hint = "this file system has no ID-mapped mounts; use --userns=host" if uids else ""
 
     def _flags(self) -> int:
         recursive = mount.AT_RECURSIVE if self.options.recursive else 0
@@ -136,6 +136,11 @@ class CloneTree(Operation):
                 userns = namespace.new_user_namespace(self.uids, self.gids) if set_ == mount.MOUNT_ATTR_IDMAP else 0
                 try:
                     mount.mount_setattr(tree, flags, set_, clear, userns=userns)
+                except OSError as error:
+                    if not userns:
+                        raise
+                    recursive = self.options.recursive
+                    raise unmappable.failure(self.step, self.path, error, recursive=recursive, userns=userns) from None
                 finally:
                     if userns:
                         os.close(userns)
