@@ -17,7 +17,7 @@ from typing import Any
 from pycontainer.errors import ImageError, StepFailed, printable
 from pycontainer.image.layer import MAX_DEPTH, nanoseconds_of, set_xattr
 from pycontainer.image.stream import ForwardStream
-from pycontainer.image.tar import members
+from pycontainer.image.tar import UNFIT, members
 
 _STEP = "copy"
 _XATTR_RECORD = "SCHILY.xattr."
@@ -58,7 +58,7 @@ def extract(
             except OSError as error:
                 raise _failed(error, printable(member.name)) from error
             except (ValueError, OverflowError) as error:
-                raise ImageError(_STEP, printable(member.name), str(error)) from error
+                raise ImageError(_STEP, printable(member.name), UNFIT) from error
         try:
             extraction.set_times()
         except OSError as error:

@@ -24,12 +24,13 @@ from typing import Any, NamedTuple
 
 from pycontainer.errors import ImageError, printable
 from pycontainer.image.stream import ForwardStream
-from pycontainer.image.tar import members
+from pycontainer.image.tar import UNFIT, members
 
 MAX_MEMBERS = 1_000_000  # implied directories count: each takes an inode
 MAX_DEVICES = 4096  # device nodes and fifos
 MAX_DEPTH = 256  # what every tool that walks the tree recursively can take
 MAX_SYMLINKS = 40  # in one name, as in the kernel
+MAX_SIZE = 1 << 53  # bytes of all files, holes too: those of 500 layers together fit the database's integers
 MAX_NAME = 4095  # bytes of one name: no longer path reaches the kernel
 MAX_KEPT = 40 << 20  # bytes of memory for what is only done after the last member: directories' times, whiteouts
 MAX_CACHED = 8 << 20  # bytes of memory for where directories are
@@ -69,7 +70,7 @@ def unpack(stream: ForwardStream, base: bool, complete: bool) -> Tree:
         except OSError as error:
             raise OSError(error.errno, error.strerror, printable(member.name)) from error
         except (ValueError, OverflowError) as error:
-            raise _refused(member, str(error)) from error
+            raise _refused(member, UNFIT) from error
     unpacking.finish(base)
     return Tree(unpacking.size, sorted(filter(_is_directory, unpacking.implied)), unpacking.inodes)
 
@@ -254,6 +255,8 @@ class _Unpacking:
         finally:
             os.close(descriptor)
         self.size += member.size
+        if self.size > MAX_SIZE:
+            raise _refused(member, f"the layer's files have more than {MAX_SIZE} bytes")
 
     def _hard_link(self, member: tarfile.TarInfo, path: bytes) -> None:
         target = _components(member, member.linkname)

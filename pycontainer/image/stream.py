@@ -28,6 +28,7 @@ _REFUSED = {
     b"\x1f\x9d": "compress",
 }
 _MAGIC_LENGTH = 6
+_CORRUPT = "corrupt or truncated data"
 
 
 class Hash(Protocol):
@@ -140,8 +141,12 @@ class ForwardStream:
     def _fill(self) -> bool:
         try:
             data = self._reader.read(CHUNK)
+        except OSError as error:
+            # isal's own error is one too, without a number.
+            cause = (error.strerror or "").lower() if error.errno else _CORRUPT
+            raise ImageError("read archive", self.name, cause) from error
         except Exception as error:  # isal and zstandard have classes of their own, which this module imports late
-            raise ImageError("read archive", self.name, f"corrupt or truncated data ({error})") from error
+            raise ImageError("read archive", self.name, _CORRUPT) from error
         if not data:
             return False
         self.total += len(data)

@@ -20,6 +20,10 @@ MAX_DIGITS = 256  # in a row; tarfile looks for numbers in time that grows with 
 _CHECKED_ROOT = "/layer"
 
 
+# What the member's error says instead of the interpreter's own words, in which it refuses a number or a text.
+UNFIT = "a number or a text in its header is out of range"
+
+
 class _Header(tarfile.TarInfo):
     """A header whose pax records are looked at before tarfile parses them."""
 
@@ -92,12 +96,17 @@ def members(stream: ForwardStream, complete: bool = False) -> Iterator[tuple[For
             tar.members.clear()  # tarfile keeps every member, which a stream of millions must not
             tar.check_global_records()
             tar.check(member)
+            if "\0" in member.name or "\0" in member.linkname:
+                raise ImageError("read archive", printable(member.name), "a name with a NUL byte")
             if member.size < 0:
                 raise ImageError("read archive", printable(member.name), "its size is negative")
             yield tar, member
             stream.header_bytes = 0
-    except (tarfile.TarError, RecursionError, ValueError, OverflowError) as error:
+    except tarfile.TarError as error:
         raise ImageError("read archive", stream.name, f"corrupt or truncated data ({error})") from error
+    except (RecursionError, ValueError, OverflowError) as error:
+        cause = "corrupt or truncated data (a header is not understood)"
+        raise ImageError("read archive", stream.name, cause) from error
     # tarfile takes any broken header after the first one for the end.
     if stream.last.strip(b"\0") or (complete and len(stream.last) != tarfile.BLOCKSIZE):
         raise ImageError("read archive", stream.name, "corrupt or truncated data (no end-of-archive marker)")

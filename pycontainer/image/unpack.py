@@ -240,8 +240,8 @@ def _answer(layer: Layer, blob: int, report: int, limit: int) -> dict[str, Any]:
         if errno.errorcode.get(error.errno or 0) in _ARCHIVE_ERRNOS:
             return {"error": ["unpack layer", path, (error.strerror or "failed").lower()]}
         return {"errno": error.errno or 0, "path": path}
-    except Exception as error:
-        return {"error": ["unpack layer", layer.name, f"not understood ({type(error).__name__}: {error})"]}
+    except Exception:
+        return {"error": ["unpack layer", layer.name, "its contents are not understood"]}
     amounts = {"size": tree.size, "read": stream.total, "inodes": tree.inodes}
     return {"diff_id": diff_id, "implied": implied, **amounts}
 

@@ -21,11 +21,14 @@ import pytest
 from conftest import Pycontainer
 from test_image_layer import LayerTar, docker_archive, snapshot, store  # noqa: F401
 
-from pycontainer.errors import ImageError
+from pycontainer.errors import ImageError, PycontainerError
 from pycontainer.image import importer, ingest, unpack, workspace
+from pycontainer.image.extract import extract
 from pycontainer.image.load import load
 from pycontainer.image.store import Store
+from pycontainer.image.stream import ForwardStream
 from pycontainer.image.unpack import Layer
+from pycontainer.kernel.root_path import make_directories
 
 BASE = LayerTar().add("etc/base", b"base").data()
 TOP = LayerTar().add("etc/top", b"top").data()
@@ -237,7 +240,7 @@ LOADER = """if True:
     import resource, sqlite3, sys
     sys.path.insert(0, sys.argv[1])
     from test_image_layer import open_store
-    from pycontainer.errors import ImageError
+    from pycontainer.errors import ImageError, PycontainerError
     from pycontainer.image.load import load
     resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
     with open(sys.argv[3], "rb") as file:
@@ -338,3 +341,103 @@ def test_memory_has_a_limit(store: Store, tmp_path: Path, make: Callable[[], byt
     text, peak = measured(store.root, make(), tmp_path)
     assert words in text
     assert peak < 200, text
+
+
+# What it says
+
+HUGE = str(1 << 70)
+ODD_RECORDS = [
+    {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 62)},
+    {"GNU.sparse.size": HUGE, "GNU.sparse.map": f"0,0,{HUGE},0"},
+    {"GNU.sparse.size": str(1 << 62), "GNU.sparse.map": f"{1 << 62},0"},
+    {"GNU.sparse.size": "x", "GNU.sparse.map": "1,2,3"},
+    {"size": HUGE},
+    {"size": "-1"},
+    {"size": "inf"},
+    {"mtime": "nan"},
+    {"mtime": "inf"},
+    {"mtime": HUGE},
+    {"mtime": "1.x"},
+    {"uid": HUGE},
+    {"gid": "1e400"},
+    {"path": "a\0b"},
+    {"path": "d/" * 1200 + "f"},
+    {"path": "\udcff\0"},
+    {"linkpath": "a\0b"},
+    {"SCHILY.xattr.user.a\0b": "1"},
+    {"SCHILY.xattr.": "1"},
+    {"SCHILY.xattr.user." + "n" * 300: "1"},
+    {"SCHILY.xattr.user.a": "v" * 70_000},
+]
+ODD_FIELDS = [
+    {"mode": 1 << 60, "name": "mode"},
+    {"type": tarfile.CHRTYPE, "devmajor": 1 << 50, "name": "device"},
+    {"type": tarfile.LNKTYPE, "linkname": "/", "name": "link"},
+    {"type": tarfile.SYMTYPE, "linkname": "", "name": "link"},
+]
+
+
+def holes() -> bytes:
+    """More bytes than a database can count, in files that a file system takes."""
+    tar = LayerTar()
+    for number in range(1100):
+        tar.add(f"{number}", pax_headers={"GNU.sparse.size": str(1 << 43), "GNU.sparse.map": f"{1 << 43},0"})
+    return tar.data()
+
+
+WORDS_OF_PYTHON = (
+    "Python",
+    "int()",
+    "literal",
+    "embedded",
+    "Errno",
+    "codec",
+    "Error",
+    "Traceback",
+    "NoneType",
+    "object",
+)
+
+
+def odd_archives() -> list[bytes]:
+    found = [LayerTar().add("file", b"data", pax_headers=records).data() for records in ODD_RECORDS]
+    odd = [LayerTar(tarfile.GNU_FORMAT).add(**fields).data() for fields in ODD_FIELDS]  # type: ignore[arg-type]
+    return [*found, *odd, holes()]
+
+
+def says(function: Callable[[], object]) -> str:
+    """The error, which is one of ours; nothing where it is taken."""
+    try:
+        function()
+    except PycontainerError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    "data", odd_archives(), ids=[str(number) for number in range(len(ODD_RECORDS) + len(ODD_FIELDS) + 1)]
+)
+def test_errors_are_in_our_words(store: Store, tmp_path: Path, data: bytes) -> None:  # noqa: F811
+    def copy() -> None:
+        directory = os.open(tmp_path, os.O_PATH)
+        try:
+            stream = ForwardStream(io.BytesIO(data), "stream", 1 << 40)
+            extract(stream, lambda path: make_directories(directory, path, symlinks=False))
+        finally:
+            os.close(directory)
+
+    for function in (
+        lambda: load(store, io.BytesIO(docker_archive([data]))),
+        lambda: importer.import_tarball(store, io.BytesIO(data), "odd"),
+        lambda: load(store, io.BytesIO(data)),
+        lambda: load(store, io.BytesIO(compress(data)[:-20] + bytes(20))),
+        copy,
+    ):
+        text = says(function)
+        assert not [word for word in WORDS_OF_PYTHON if word in text], text
+        assert text == text.encode(errors="replace").decode()
+
+
+def test_files_of_more_bytes_than_can_be_counted(store: Store) -> None:  # noqa: F811
+    with pytest.raises(ImageError, match=f"more than {1 << 53} bytes"):
+        load(store, io.BytesIO(docker_archive([holes()])))

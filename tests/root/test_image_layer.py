@@ -404,7 +404,7 @@ HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: raw_member(b"x", b"x", size=b"77777777777\0", data=b"1 a=b\n") + bytes(1024),
         "headers of one member exceed",
     ),
-    "NUL in a name": (lambda: LayerTar().add("x", pax_headers={"path": "a\0b"}).data(), "null"),
+    "NUL in a name": (lambda: LayerTar().add("x", pax_headers={"path": "a\0b"}).data(), "NUL"),
     "bad time": (lambda: LayerTar().add("x", pax_headers={"mtime": "9" * 40}).data(), "x: "),
     "broken header": (
         lambda: LayerTar().add("good", b"x").data()[:1024] + b"\1" * 512 + bytes(1024),
