@@ -11,6 +11,7 @@ import os
 
 from pycontainer.errors import ImageError
 from pycontainer.kernel import mount, namespace
+from pycontainer.kernel.file_flags import spread_subdirectories
 from pycontainer.kernel.namespace import IdMap
 from pycontainer.kernel.operation import Journal, Operation, word
 from pycontainer.kernel.undo import Undo
@@ -173,7 +174,10 @@ class MountOverlay(Operation):
 
 def make_directories(directory: str, id_base: int) -> None:
     """The directories of one container, upper and work, owned by its root. Raises OSError."""
-    os.makedirs(directory, 0o700)
+    parent = os.path.dirname(directory)
+    os.makedirs(parent, exist_ok=True)
+    spread_subdirectories(parent)
+    os.mkdir(directory, 0o700)
     for name in ("upper", "work"):
         os.mkdir(f"{directory}/{name}", 0o755)
         # The upper directory's owner and mode are those of the container's /.

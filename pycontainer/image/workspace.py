@@ -26,6 +26,7 @@ from pycontainer.image.opaque import hide_lower_root
 from pycontainer.image.store import Store, remove_tree
 from pycontainer.image.stream import Hash, write_all
 from pycontainer.image.unpack import Allowance, Layer, Progress, unpack_layers
+from pycontainer.kernel.file_flags import spread_subdirectories
 from pycontainer.kernel.syscalls import call
 
 
@@ -55,6 +56,8 @@ class Workspace:
             self.store.make_directories()
             self._stack.callback(os.close, self.store.lock_shared())
             self.directory = self.store.make_marker()
+            # Layers are made here, and a rename leaves their files where they are on the disk.
+            spread_subdirectories(self.directory)
         except OSError as error:
             self._stack.close()
             raise StepFailed("open image store", error.filename or self.store.root, error.errno or 0) from error
