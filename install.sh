@@ -21,6 +21,8 @@ COMPLETIONS=(
 # python-prctl is compiled and needs a compiler and libcap's headers; the built-in image is made of busybox-static; tini
 # is what --init runs.
 PACKAGES=(python3 python3-venv python3-dev gcc libc6-dev libcap-dev nftables iproute2 kmod busybox-static tini)
+# Which of them were not there before, so that --uninstall can say what it need not leave.
+BROUGHT=()
 # Not a python3 from PATH, because that may be a user's own, which can go away.
 PYTHON=/usr/bin/python3
 
@@ -59,16 +61,33 @@ install_packages() {
     done
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing Debian packages: ${missing[*]}"
-    # The package lists may be missing or old: bring them up to date only when that is so.
-    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" </dev/null 2>/dev/null || {
+    # The package lists may be missing or old: bring them up to date only when that is so. First it is only tried, because
+    # of a package that no list has apt-get says that it "has been obsoleted".
+    if ! apt_install --simulate "${missing[@]}" >/dev/null 2>&1 || ! apt_install "${missing[@]}" 2>/dev/null; then
         apt-get update </dev/null
-        DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" </dev/null
-    }
+        apt_install "${missing[@]}"
+    fi
+    BROUGHT+=("${missing[@]}")
+}
+
+apt_install() {
+    DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" </dev/null
+}
+
+# The packages that this or an earlier run brought are noted in the environment, which goes when pycontainer does.
+read_brought() {
+    local earlier=()
+    [ ! -e "$PREFIX/debian-packages" ] || mapfile -t earlier <"$PREFIX/debian-packages"
+    BROUGHT+=("${earlier[@]}")
+}
+
+write_brought() {
+    [ ${#BROUGHT[@]} = 0 ] || printf '%s\n' "${BROUGHT[@]}" | sort -u >"$PREFIX/debian-packages"
 }
 
 check_python() {
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "$("$PYTHON" --version) is too old, 3.11 is needed" "Debian 12 and Ubuntu 24.04 have it"
+        die "$("$PYTHON" --version) is too old, 3.11 is needed" "Debian 12 and 13 and Ubuntu 24.04 have it"
 }
 
 make_environment() {
@@ -175,13 +194,15 @@ load_image() {
 
 do_install() {
     check_python
+    read_brought
     make_environment
+    write_brought
     install_package
     write_commands
     write_completions
     load_image
     write_unit
-    say "$("$PREFIX/bin/pycontainer" --version) is installed; try: sudo pycontainer run -it busybox sh"
+    say "$("$PREFIX/bin/pycontainer" --version) is installed; try: ${SUDO_USER:+sudo }pycontainer run -it busybox sh"
 }
 
 # Directories named pycontainer in the cgroup v2 hierarchy.
@@ -197,6 +218,21 @@ refuse_running() {
         processes=$(find "$group" -name cgroup.procs -exec cat {} + | tr '\n' ' ')
         [ -z "$processes" ] || die "containers are running, with the processes $processes" "stop them first"
     done
+    # Those that others have started by the runtime may be in any cgroup.
+    local runtime=$PREFIX/bin/pycontainer-runtime running
+    [ -x "$runtime" ] && [ -d "$STATE/runtime" ] || return 0
+    running=$("$runtime" --root "$STATE/runtime" list | awk 'NR > 1 && $3 != "stopped" { print $1 }' | tr '\n' ' ')
+    [ -z "$running" ] || die "containers of pycontainer-runtime are running: $running" \
+        "end them first: pycontainer-runtime delete --force ID"
+}
+
+# Whether anything is there that --uninstall takes away.
+is_present() {
+    local path
+    for path in "$PREFIX" "$ROOT" "$STATE" "$UNIT" "${COMPLETIONS[@]#*:}"; do
+        [ ! -e "$path" ] || return 0
+    done
+    return 1
 }
 
 confirm() {
@@ -223,8 +259,13 @@ end_processes() {
 }
 
 do_uninstall() {
+    is_present || {
+        say "pycontainer is not installed: there is nothing to take away"
+        return
+    }
     refuse_running
     confirm
+    read_brought
     end_processes
     local name place group
     # Deepest first, and before anything is deleted, because rm must not follow a mount into a user's directory.
@@ -250,7 +291,17 @@ do_uninstall() {
     rm -f "${COMPLETIONS[@]#*:}"
     remove_unit
     rm -rf --one-file-system "$PREFIX" "$ROOT" "$STATE"
-    say "pycontainer is gone; the Debian packages stay: ${PACKAGES[*]}"
+    say "pycontainer is gone"
+    say_packages
+}
+
+# How to be rid of what apt-get installed for us and is still there.
+say_packages() {
+    local package left=()
+    for package in "${BROUGHT[@]}"; do
+        ! is_installed "$package" || left+=("$package")
+    done
+    [ ${#left[@]} = 0 ] || say "the Debian packages that it brought stay; to remove them: apt-get remove ${left[*]}"
 }
 
 main() {
@@ -282,7 +333,7 @@ main() {
         usage >&2
         exit 2
     fi
-    [ "$(id -u)" = 0 ] || die "must be run as root" "sudo ./install.sh $arguments"
+    [ "$(id -u)" = 0 ] || die "must be run as root" "sudo ./install.sh $arguments; or, where there is no sudo: su -c './install.sh $arguments'"
     case $action in
     install)
         [ $WITH_PACKAGES = no ] || install_packages "${PACKAGES[@]}"
@@ -293,4 +344,5 @@ main() {
     esac
 }
 
-main "$@"
+# Not where a test only wants the functions.
+[ "${BASH_SOURCE[0]}" != "$0" ] || main "$@"

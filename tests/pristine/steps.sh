@@ -17,8 +17,12 @@ if ./install.sh --uninstall </dev/null; then
     echo 'steps.sh: uninstalled without being asked' >&2
     exit 1
 fi
-./install.sh --uninstall --yes
+./install.sh --uninstall --yes >/tmp/said
+cat /tmp/said
+grep 'apt-get remove .*busybox-static' /tmp/said
 for path in /opt/pycontainer /var/lib/pycontainer /run/pycontainer /usr/local/bin/pycontainer \
     /usr/local/bin/pycontainer-runtime $completions "/sys/class/net/$BRIDGE"; do
     [ ! -e "$path" ]
 done
+# And once more, when there is nothing.
+./install.sh --uninstall | grep 'not installed'
