@@ -83,7 +83,7 @@ class Workspace:
         layers: dict[int, Layer] = {}
         for index, (chain, diff_id, blob) in enumerate(zip(chains, config.diff_ids, blobs, strict=True)):
             verified = f"sha256:{blob.hex}" == diff_id
-            directory = "" if self._has(chain) else f"{self.directory}/layer-{chain}"
+            directory = "" if self._has(chain) else self._name_directory()
             if directory or not (verified or self._is_checked(chain, blob)):
                 name = f"layer {index + 1} of {len(chains)}"
                 layers[index] = Layer(blob.path, directory, name, diff_id, verified, index == 0)
@@ -102,11 +102,16 @@ class Workspace:
 
     def unpack_base(self, blob: Blob, progress: Progress | None) -> tuple[str, str]:
         """Unpack the only layer of a new image; its diff id and its directory."""
-        directory = f"{self.directory}/base"
+        directory = self._name_directory()
         layer = Layer(blob.path, directory, "archive", "", False, True)
         result = unpack_layers([layer], self._allowance, progress)[0]
         self._new[result.diff_id.removeprefix("sha256:")] = directory, result.size
         return result.diff_id, directory
+
+    def _name_directory(self) -> str:
+        # Another name each time, because ext4 chooses the part of the disk by it: under the same one a layer that was
+        # removed a moment ago would come back among its own deleted inodes.
+        return f"{self.directory}/layer-{os.urandom(8).hex()}"
 
     def commit(self, images: list[NewImage]) -> None:
         """Put everything in place and into the database."""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import new_directory
-from test_image_layer import store  # noqa: F401
+from test_image_layer import LayerTar, docker_archive, store  # noqa: F401
 
-from pycontainer.image import overlay
+from pycontainer.image import overlay, workspace
+from pycontainer.image.load import load
 from pycontainer.image.store import Store
+from pycontainer.image.unpack import Layer
 from pycontainer.image.workspace import Workspace
 from pycontainer.kernel.file_flags import spread_subdirectories
 
@@ -43,6 +47,25 @@ def test_layers_and_containers_are_spread_over_the_disk(store: Store, disk: Path
     for name in ("one", "two"):
         overlay.make_directories(f"{disk}/containers/{name}", 0)
     assert has_flag(disk / "containers") and not has_flag(disk / "containers/two/upper")
+
+
+def test_a_layer_that_was_removed_does_not_begin_where_it_was(
+    store: Store,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk's part is chosen by the name of the directory."""
+    names: list[str] = []
+    original = workspace.unpack_layers
+
+    def unpack_layers(layers: list[Layer], *rest: Any) -> Any:
+        names.extend(os.path.basename(layer.directory) for layer in layers)
+        return original(layers, *rest)
+
+    monkeypatch.setattr(workspace, "unpack_layers", unpack_layers)
+    for _ in range(2):
+        load(store, io.BytesIO(docker_archive([LayerTar().add("file").data()])))
+        store.remove("test", True, lambda _: [])
+    assert len(set(names)) == len(names) == 2
 
 
 def test_flags_that_a_directory_has_are_kept(disk: Path) -> None:
