@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import sys
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer.cli.commands import Command
+
+
+_REMEDIES = {
+    errno.ENOSPC: "the disk is full: pycontainer system df shows what takes how much, rm and prune free it",
+    errno.EDQUOT: "the disk quota is used up: pycontainer system df shows what takes how much",
+    errno.EMFILE: "this process may not open more files: see ulimit -n",
+    errno.ENFILE: "the whole machine may not open more files: see sysctl fs.file-max",
+    errno.EFBIG: "this process may not write a file that large: see ulimit -f",
+    errno.EROFS: "the file system is mounted read-only: nothing can be changed there",
+}
 
 
 def main() -> None:
@@ -83,15 +94,14 @@ def guard(function: Callable[[], int], *, passes_status: bool = True) -> int:
         return function()
     except PycontainerError as error:
         _print_error(str(error))
+        _print_notes(error)
         return error.exit_status if passes_status else failure
     except BrokenPipeError:
         return 141
-    except PermissionError as error:
-        hint = "" if os.geteuid() == 0 else "pycontainer must be run as root: put sudo before the command"
-        _print_error(printable(f"{error.filename or 'permission'}: {(error.strerror or 'denied').lower()}"), hint)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _print_error(printable(f"{where}{(error.strerror or str(error)).lower()}"))
+        _print_error(printable(f"{where}{(error.strerror or str(error)).lower()}"), _remedy(error))
+        _print_notes(error)
     except KeyboardInterrupt:
         return 130
     except Exception as error:
@@ -100,10 +110,21 @@ def guard(function: Callable[[], int], *, passes_status: bool = True) -> int:
     return failure
 
 
+def _remedy(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES) and os.geteuid() != 0:
+        return "pycontainer must be run as root: put sudo before the command"
+    return _REMEDIES.get(error.errno or 0, "")
+
+
+def _print_notes(error: BaseException) -> None:
+    """What went wrong besides, while things were put away."""
+    for note in getattr(error, "__notes__", []):
+        _print_error(printable(note))
+
+
 def _explain(error: Exception) -> None:
     if type(error).__module__ == "sqlite3":
-        hint = "is the disk full?" if "full" in str(error) else ""
-        _print_error(f"write the database: {printable(str(error))}", hint)
+        _print_error(f"use the database: {printable(str(error))}")
         return
     if os.environ.get("PYCONTAINER_DEBUG"):
         import traceback

@@ -12,6 +12,7 @@ from pycontainer import json_text
 from pycontainer.engine import containers, ports, volume_data, volumes
 from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
+from pycontainer.engine.wal_index import is_no_space
 from pycontainer.errors import PycontainerError
 from pycontainer.image.store import Store
 from pycontainer.kernel import cgroup
@@ -47,7 +48,11 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
     suspects.update(state.list_ids(settings.runtime_root))
     suspects.update(container_id for container_id in _directories(settings) if container_id not in rows)
     for container_id in suspects:
-        owner = containers.try_lock(settings.state, container_id)
+        try:
+            owner = containers.try_lock(settings.state, container_id)
+        except OSError as error:
+            notify(f"repair container {container_id[:12]}: {_cause(error)}")
+            continue
         if owner is not None:
             try:
                 put_away_dead(settings, connection, container_id)
@@ -92,11 +97,7 @@ def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_
 
 def put_away(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
     """Return what a container held that does not run any more; with --rm it goes itself. Raises OSError."""
-    for path in (f"{settings.monitors}/{container_id}", _word_path(settings, container_id)):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
+    _unlink_runtime_files(settings, container_id)
     ports.release(connection, container_id)
     row = connection.execute("SELECT auto_remove, status FROM containers WHERE id=?", (container_id,)).fetchone()
     if row is None or (row[0] and row[1] != "created"):
@@ -105,6 +106,15 @@ def put_away(settings: Settings, connection: sqlite3.Connection, container_id: s
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         attach.detach(connection, container_id)
+
+
+def _unlink_runtime_files(settings: Settings, container_id: str) -> None:
+    """What a monitor that was killed has left below STATE."""
+    for path in (f"{settings.monitors}/{container_id}", _word_path(settings, container_id)):
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
 
 
 def leave_word(settings: Settings, container_id: str, exit_status: int, error: str) -> None:
@@ -156,11 +166,26 @@ def remove(
 
     Raises OSError.
     """
+    _unlink_runtime_files(settings, container_id)
+    directory = settings.container_directory(container_id)
+    try:
+        discarded = _forget(settings, connection, container_id, with_volumes)
+    except OSError as error:
+        if not is_no_space(error):
+            raise
+        # The row goes first, because half a container is none; except where only its bytes make room to say so.
+        remove_tree(directory)
+        discarded = _forget(settings, connection, container_id, with_volumes)
+    remove_tree(directory)
+    for path in discarded:
+        volume_data.destroy(path)
+
+
+def _forget(settings: Settings, connection: sqlite3.Connection, container_id: str, with_volumes: bool) -> list[str]:
+    """Take away its rows; what is to be destroyed of its volumes. Raises OSError."""
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         discarded = volumes.release(settings, connection, container_id, anonymous=with_volumes)
         containers.delete(connection, container_id)
         attach.detach(connection, container_id)
-    remove_tree(settings.container_directory(container_id))
-    for path in discarded:
-        volume_data.destroy(path)
+    return discarded

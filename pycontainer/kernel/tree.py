@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 _DEEPEST = 50
+_MOVED = ".pycontainer-"
 
 
 def remove_tree(path: str) -> None:
@@ -28,19 +29,33 @@ def remove_tree(path: str) -> None:
 def _clear(directory: int, top: int, depth: int) -> bool:
     """Empty a directory; whether something was moved to `top` and waits there."""
     moved = False
-    with os.scandir(directory) as entries:
-        names = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
-    for name, is_directory in names:
-        if not is_directory:
-            os.unlink(name, dir_fd=directory)
-        elif depth < _DEEPEST:
-            child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
-            try:
-                moved = _clear(child, top, depth + 1) or moved
-            finally:
-                os.close(child)
-            os.rmdir(name, dir_fd=directory)
-        else:
-            os.rename(name, f".pycontainer-{os.urandom(8).hex()}", src_dir_fd=directory, dst_dir_fd=top)
-            moved = True
+    # Entry by entry, because a container chose how many there are; more than once, because a file system may leave out
+    # some of what is there while others are removed.
+    found = True
+    while found:
+        found = False
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if depth == 0 and entry.name.startswith(_MOVED) and moved:
+                    # For the next round, or those that are moved meanwhile would make this one endless.
+                    continue
+                found = True
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.name, dir_fd=directory)
+                elif depth < _DEEPEST:
+                    moved = _clear_child(directory, entry.name, top, depth) or moved
+                else:
+                    name = f"{_MOVED}{os.urandom(8).hex()}"
+                    os.rename(entry.name, name, src_dir_fd=directory, dst_dir_fd=top)
+                    moved = True
+    return moved
+
+
+def _clear_child(directory: int, name: str, top: int, depth: int) -> bool:
+    child = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        moved = _clear(child, top, depth + 1)
+    finally:
+        os.close(child)
+    os.rmdir(name, dir_fd=directory)
     return moved

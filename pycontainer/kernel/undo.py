@@ -6,7 +6,8 @@
         …
         undo.forget()      # all went well: keep what was made
 
-Unlike ExitStack's, a step that fails does not stop the others; an error of theirs never hides the first one.
+Unlike ExitStack's, a step that fails does not stop the others. All failures are told: the first is raised, or the one
+that had ended the block, and the others are its notes (PEP 678).
 
 The signals that end a command wait until the block has ended, undone or not. Otherwise one that raises an exception
 between a step and its push would leave the step undone, and one in the middle of the undoing the rest of it. Where the
@@ -50,17 +51,28 @@ class Undo:
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        first: BaseException | None = None
+        failures: list[BaseException] = []
         while self._steps:
             function, arguments, options = self._steps.pop()
             try:
                 function(*arguments, **options)
             except BaseException as failure:  # everything, because the other steps must run whatever this one met
-                first = first or failure
+                failures.append(failure)
         # A signal that has waited may raise its exception here.
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self._mask)
-        if first is not None and error is None:
-            raise first
+        told = error or (failures.pop(0) if failures else None)
+        for other in failures:
+            told.add_note(f"also: {_words(other)}")  # type: ignore[union-attr]
+        if told is not None and error is None:
+            raise told
+
+
+def _words(failure: BaseException) -> str:
+    """What an error says, on one line; of one from the system also on what."""
+    filename = getattr(failure, "filename", None)
+    if filename:
+        return f"{filename}: {(getattr(failure, 'strerror', '') or str(failure)).lower()}"
+    return " ".join(str(failure).split("\n")) or type(failure).__name__
 
 
 class Interruptible:

@@ -115,13 +115,20 @@ def pack_error(error: Exception) -> Message:
     elif isinstance(error, OSError):
         parts = ["OSError", str(error.filename or ""), "", (error.strerror or str(error)).lower(), "", error.errno or 0]
     else:
-        step = "write the database" if type(error).__module__ == "sqlite3" else type(error).__name__
+        step = "use the database" if type(error).__module__ == "sqlite3" else type(error).__name__
         parts = ["HostError", step, "", str(error), "", 0]
-    return {"say": "error", "error": parts}
+    return {"say": "error", "error": parts, "notes": getattr(error, "__notes__", [])}
 
 
 def unpack_error(message: Message) -> Exception:
     """The error that `pack_error` packed."""
+    error = _unpack(message)
+    for note in message.get("notes", []):
+        error.add_note(note)
+    return error
+
+
+def _unpack(message: Message) -> Exception:
     kind, step, path, cause, hint, number = message["error"]
     if kind == "StepFailed":
         return errors.StepFailed(step, path, number, hint=hint, cause=cause)

@@ -100,7 +100,8 @@ def ids(answer: dict[str, Any]) -> set[str]:
 
 def complaint(answer: dict[str, Any]) -> str:
     """What is wrong with the command's last words; "" when they are one or two lines that say step and cause."""
-    lines = answer["stderr"].splitlines()
+    # And what went wrong while things were put away, each on a line of its own.
+    lines = [line for line in answer["stderr"].splitlines() if not line.startswith("pycontainer: also: ")]
     if "Traceback" in answer["stderr"] or not 1 <= len(lines) <= 2 or "PYCONTAINER_DEBUG" in answer["stderr"]:
         return f"said {answer['stderr']!r}"
     if not re.fullmatch(r"pycontainer: [^:]+: .+", lines[0]) or not all(x.startswith("hint: ") for x in lines[1:]):
@@ -415,7 +416,8 @@ def small(busybox_root: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Instal
 
 @contextlib.contextmanager
 def full_disk(root: pathlib.Path, free: int) -> Iterator[None]:
-    """Fill the file system but for about `free` bytes."""
+    """Fill the file system but for about `free` bytes, the engine's reserve included."""
+    (root / "reserve").unlink(missing_ok=True)
     filler = root / "filler"
     with open(filler, "wb", buffering=0) as file:
         for size in (1 << 20, 1 << 10):

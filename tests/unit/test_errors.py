@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import pathlib
+import sqlite3
 import sys
 
 import pytest
 
 from pycontainer import errors
 from pycontainer.cli import main
+from pycontainer.engine.database import Database
 from pycontainer.kernel.operation import Journal, Operation
 
 
@@ -88,17 +91,23 @@ def test_whatever_comes_up_is_a_line_and_a_status(
     assert "Traceback" not in printed
 
 
-def test_a_full_disk_beneath_the_database_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    import sqlite3
+def test_a_full_disk_beneath_the_database_is_named(capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path) -> None:
+    connection = sqlite3.connect(tmp_path / "db", isolation_level=None, factory=Database)
+    connection.path = "/its/path"
+    connection.execute("CREATE TABLE t (x)")
+    connection.execute("PRAGMA max_page_count=2")
 
     def fail() -> int:
-        raise sqlite3.OperationalError("database or disk is full")
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+        return 0
 
     assert main.guard(fail) == 125
-    assert capsys.readouterr().err.splitlines() == [
-        "pycontainer: write the database: database or disk is full",
-        "hint: is the disk full?",
-    ]
+    connection.close()
+    message, hint = capsys.readouterr().err.splitlines()
+    assert message == "pycontainer: /its/path: no space left on device"
+    assert hint.startswith("hint: the disk is full: ")
 
 
 def test_a_bad_option_is_explained_by_click(capsys: pytest.CaptureFixture[str]) -> None:

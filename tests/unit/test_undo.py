@@ -75,3 +75,15 @@ def test_a_step_may_push_another() -> None:
     with Undo() as undo:
         undo.push(lambda: undo.push(done.append, 7))
     assert done == [7]
+
+
+def test_all_failures_are_told() -> None:
+    with pytest.raises(KeyError) as caught, Undo() as undo:
+        undo.push(fail, OSError(28, "No space left on device", "/some/file"))
+        undo.push(fail, ValueError("two\nlines"))
+        raise KeyError("first")
+    assert caught.value.__notes__ == ["also: two lines", "also: /some/file: no space left on device"]
+    with pytest.raises(ValueError, match="x") as raised, Undo() as undo:
+        undo.push(fail, TypeError("y"))
+        undo.push(fail, ValueError("x"))
+    assert raised.value.__notes__ == ["also: y"]
