@@ -66,10 +66,19 @@ class MonitorRelay(Relay):
         self._tty = tty
         self._keys = keys
         self._proxy = proxy
+        self._pipes_to_join: Pipes | None = None
 
     def join(self, pipes: Pipes) -> None:
-        """Copy from and to these."""
-        stdin, stdout, stderr = pipes.ours
+        """Copy from and to these; of a terminal only when ours is raw, or it would translate what is translated."""
+        self._pipes_to_join = pipes
+        if not self._tty:
+            self._join()
+
+    def _join(self) -> None:
+        if self._pipes_to_join is None:
+            return
+        stdin, stdout, stderr = self._pipes_to_join.ours
+        self._pipes_to_join = None
         if stdin >= 0:
             self.add_input(0, stdin)
         if stdout >= 0:
@@ -91,6 +100,8 @@ class MonitorRelay(Relay):
             sys.stderr.write(f"pycontainer: {printable(message['text'])}\n")
         elif message["say"] == "error":
             raise messages.unpack_error(message)
+        elif message["say"] == "over":
+            self.is_over = True
         elif message["say"] == "exit":
             self.status = message["status"]
         elif message["say"] == "started":
@@ -102,6 +113,7 @@ class MonitorRelay(Relay):
         if self._tty:
             self.make_raw()
             self.resize()
+        self._join()
 
     def deliver(self, number: int) -> None:
         if self._proxy:

@@ -7,6 +7,7 @@ from pycontainer.kernel.root_path import read_in_root
 
 _LIMIT = 1 << 20  # bytes read of each file; a bigger one is not a list of users
 _MOST = (1 << 32) - 2
+_MOST_GROUPS = 65536  # NGROUPS_MAX: setgroups(2)
 
 
 class User:
@@ -37,6 +38,9 @@ def resolve(root: int, text: str) -> User:
         gid = _find_group(root, group_text)
         return User(uid, gid, [gid], home)
     groups = [group for group, members in _groups(root) if name and name in members and group != gid]
+    if len(groups) >= _MOST_GROUPS:
+        cause = f"the image's /etc/group has the user in {len(groups)} groups, and the kernel takes {_MOST_GROUPS}"
+        raise UsageError("--user", user_text, cause, "name one group: --user USER:GROUP")
     # The primary group too, because a set-group-ID program could otherwise shed it (CVE-2022-36109).
     return User(uid, gid, [gid, *groups], home)
 

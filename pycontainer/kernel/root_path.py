@@ -40,21 +40,28 @@ def open_in_root(root: int, path: str, flags: int, *, symlinks: bool = True) -> 
 
 def make_directories(root: int, path: str, *, symlinks: bool = True) -> int:
     """An O_PATH descriptor of the directory `path` in `root`; what is missing is made, 0755. Raises OSError."""
-    try:
-        return open_in_root(root, path, O_PATH | os.O_DIRECTORY, symlinks=symlinks)
-    except FileNotFoundError:
-        parent_path, _, name = path.rstrip("/").rpartition("/")
-        parent = make_directories(root, parent_path or "/", symlinks=symlinks)
-    try:
-        if name not in ("", ".", ".."):
-            try:
-                os.mkdir(name, 0o755, dir_fd=parent)
-            except FileExistsError:
-                pass
-    finally:
-        os.close(parent)
-    # A dangling symbolic link cannot be made into a directory: this raises ENOENT or ENOTDIR for it.
-    return open_in_root(root, path, O_PATH | os.O_DIRECTORY, symlinks=symlinks)
+    missing: list[str] = []
+    # In a loop, because how deep it is was somebody else's choice.
+    while True:
+        try:
+            descriptor = open_in_root(root, path, O_PATH | os.O_DIRECTORY, symlinks=symlinks)
+            break
+        except FileNotFoundError:
+            missing.append(path.rstrip("/"))
+            path = missing[-1].rpartition("/")[0] or "/"
+    while missing:
+        path = missing.pop()
+        name = path.rpartition("/")[2]
+        try:
+            if name not in ("", ".", ".."):
+                os.mkdir(name, 0o755, dir_fd=descriptor)
+        except FileExistsError:
+            pass
+        finally:
+            os.close(descriptor)
+        # A dangling symbolic link cannot be made into a directory: this raises ENOENT or ENOTDIR for it.
+        descriptor = open_in_root(root, path, O_PATH | os.O_DIRECTORY, symlinks=symlinks)
+    return descriptor
 
 
 def make_file(root: int, path: str, *, symlinks: bool = True) -> int:

@@ -5,6 +5,7 @@
             │ ◀────────────────────────────── done ─────── │ or `error`; what was asked has its effect
             │ ── resize, signal, close ──────────────────▶ │ no answer
             │ ◀────────────────────────────── notice ───── │ a line for the user
+            │ ◀────────────────────────────── over ─────── │ the program has ended; its output is still to be read
             │ ◀────────────────────────────── exit ─────── │ the program has ended; to every client, once for each run
             │ ◀────────────────────────── end of file ──── │ the container is down for good, or its monitor was killed
 

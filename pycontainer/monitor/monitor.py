@@ -150,6 +150,8 @@ class Monitor:
         self.server.stop_listening()
         self.server.broadcast({"say": "exit", "status": status}, but=foreground)
         self.server.close(but=foreground)
+        if self._stdio is not None and not self._stdio.is_flushed:
+            self.server.send(foreground, {"say": "over"})
         self.flush()
         self.server.send(foreground, {"say": "exit", "status": status})
 

@@ -380,7 +380,8 @@ def _interpreter(path: str) -> str:
                     name = os.pread(descriptor, 4096, _number(table, entry + 8, 8))
                     return os.fsdecode(name.split(b"\0")[0])
         return ""
-    except OSError:
+    except (OSError, OverflowError):
+        # OverflowError: a header may name any offset.
         return ""
     finally:
         os.close(descriptor)

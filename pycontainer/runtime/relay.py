@@ -23,6 +23,8 @@ _OURS = {"CHLD", "CLD", "KILL", "STOP", "TSTP", "TTIN", "TTOU", "CONT", "PIPE", 
     "SEGV", "BUS", "FPE", "ILL", "ABRT", "IOT", "TRAP", "SYS", "STKFLT",
 }  # fmt: skip
 _FORWARDED = {number for name, number in signals.NUMBERS.items() if name[3:] not in _OURS} | {*range(34, signals.NSIG)}
+# What ends this process, once there is no program to pass it on to.
+_ENDING = (signals.SIGHUP, signals.SIGINT, signals.SIGQUIT, signals.SIGTERM)
 _REPORTED = [*_FORWARDED, signals.SIGWINCH, signals.SIGCONT]
 
 
@@ -62,9 +64,11 @@ class Relay:
     def __init__(self, end: int) -> None:
         self._end = end
         self.status: int | None = None
+        self.is_over = False
         self._pipes: list[_Pipe] = []
         self._owned: list[int] = []
         self._closed = False
+        self._interrupted = 0
         self._raw: terminal.RawMode | None = None
         # Signals become bytes in a pipe, so that poll sees them together with everything else.
         self._wake, self._wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -105,15 +109,15 @@ class Relay:
             self._raw.apply()
 
     def run(self) -> int:
-        """The container's exit status: the program's own, or 128 + n when signal n ended it."""
+        """The program's exit status, or 128 + n when signal n ended it, or us while we still waited for our reader."""
         gc.enable()
-        while self.status is None:
+        while self.status is None and not self._interrupted:
             self._turn(None)
         # Its processes are gone, so that what they wrote is in the pipes by now; who else has them open is not awaited.
-        while any(pipe.buffer for pipe in self._outputs()) or self._turn(0):
+        while not self._interrupted and (any(pipe.buffer for pipe in self._outputs()) or self._turn(0)):
             if any(pipe.buffer for pipe in self._outputs()):
                 self._turn(None)
-        return self.status
+        return 128 + self._interrupted if self.status is None or self._interrupted else self.status
 
     def close(self) -> None:
         """Give the terminal back as it was and close what the relay owns. May be called twice."""
@@ -210,6 +214,9 @@ class Relay:
                 if self._raw:
                     self._raw.apply()
                     self.resize()
+            elif self.status is not None or self.is_over:
+                # There is no program any more that it could be for: whoever reads the output may never do so.
+                self._interrupted = self._interrupted or (number if number in _ENDING else 0)
             elif number in _FORWARDED:
                 self.deliver(number)
 

@@ -8,10 +8,11 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Pycontainer, is_unified, new_environment, remove_environment
+from conftest import COMMAND, Pycontainer, is_unified, new_environment, remove_environment, wait_until
 
 SECONDS = 60
 NONE = ("run", "--rm", "--network", "none")
@@ -247,6 +248,31 @@ class TestDescriptors:
         # The container's status is its program's, which ended by SIGPIPE or wrote all that it had before.
         assert run or result.returncode != 0
         assert call(box, "ps", "-aq").stdout == ""
+
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+    def test_a_signal_ends_who_waits_for_a_reader_that_stalls(self, box: Pycontainer, number: signal.Signals) -> None:
+        # A program of its own holds the last of the output, so that the container can end before it was read.
+        command = (
+            *NONE[:1],
+            "--name",
+            "stalled",
+            *NONE[2:],
+            *script("head -c 300000 /dev/zero & sleep 0.1; kill -9 $!"),
+        )
+        process = box.popen(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            status = ("ps", "-a", "--filter", "name=^stalled$", "--format", "{{.State}}")
+            wait_until(lambda: box(*status).stdout == "exited\n")
+            # The client hears of it when it has, and what it is told before is the program's.
+            deadline = time.monotonic() + 30
+            while process.poll() is None and time.monotonic() < deadline:
+                process.send_signal(number)
+                time.sleep(0.02)
+            assert process.poll() == 128 + number
+            process.communicate()
+        finally:
+            process.kill()
+            box("rm", "-f", "stalled", check=True)
 
     def test_a_reader_that_goes_away(self, box: Pycontainer) -> None:
         """The terminal's other end is read on, so that the program does not wait for ever."""

@@ -250,7 +250,7 @@ class TestMissingFeatures:
     def test_a_full_disk(self, box: Pycontainer) -> None:
         script = f"""
         mount -t tmpfs -o size=20m none /mnt; cp -a {box.root}/. /mnt; mount --bind /mnt {box.root}
-        head -c 100M /dev/zero > {box.root}/filler 2>/dev/null || true
+        rm -f {box.root}/reserve; head -c 100M /dev/zero > {box.root}/filler 2>/dev/null || true
         """
         result = elsewhere(box, script, *self.RUN)
         check(result, 125)

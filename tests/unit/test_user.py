@@ -281,3 +281,13 @@ class TestPathsInARoot:
             assert not os.get_inheritable(descriptor)
         finally:
             os.close(descriptor)
+
+
+def test_more_groups_than_the_kernel_takes(image: pathlib.Path) -> None:
+    lines = [f"g:x:{number}:alice\n" for number in range(2000, 2000 + 65536)]
+    (image / "etc/group").write_text("".join(lines[:40000]))
+    assert len(resolve(image, "alice")[2]) == 40001
+    (image / "etc/group").write_text("".join(f"::{number}:alice\n" for number in range(66000)))
+    with pytest.raises(UsageError, match=r"in 6\d+ groups, and the kernel takes 65536"):
+        resolve(image, "alice")
+    assert resolve(image, "alice:7")[2] == [7]

@@ -96,10 +96,12 @@ def describe_target(root: int, path: str, *, directory: bool) -> str:
 
 def describe_missing(root: int, path: str) -> list[str]:
     """A line for each directory of `path` that has to be made."""
-    if path == "/" or look(root, path) is not None:
-        return []
-    parent, name = os.path.split(path)
-    return [*describe_missing(root, parent), f"mkdirat(FD<{printable(parent)}>, {quoted(name)}, 0755)\n"]
+    lines: list[str] = []
+    while path != "/" and look(root, path) is None:
+        parent, name = os.path.split(path)
+        lines.append(f"mkdirat(FD<{printable(parent)}>, {quoted(name)}, 0755)\n")
+        path = parent
+    return lines[::-1]
 
 
 def describe_move(tree: str, path: str) -> str:
