@@ -7,6 +7,9 @@ it starts the launcher, as tmux starts its server, and every later one finds it 
 monitors is mostly the launcher's, shared. It keeps no state and never looks at what clients send: it accepts, forks,
 and the child reads. Killing it costs the next command the time to start another.
 
+When one of its processes is killed, it has another one look for what that has left (repair.py): the container of a
+monitor that was killed need not wait for the next command.
+
 It ends itself when nobody has asked for anything for some minutes, and when its code on disk has changed.
 """
 
@@ -136,7 +139,7 @@ def main(ready: int) -> None:
 def serve(settings: Settings, ready: int) -> None:
     """Fork a process for each connection. Raises OSError."""
     # Everything a child may need, imported before it is forked, so that it is shared.
-    from pycontainer.engine import exec, supervise  # noqa: F401
+    from pycontainer.engine import exec, repair, supervise  # noqa: F401
 
     process.set_name(PROCESS_NAME)
     lock = os.open(f"{settings.state}/launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -151,13 +154,23 @@ def serve(settings: Settings, ready: int) -> None:
     listener = descriptors.listen(settings.state, _NAME)
     stamps = _stamps()
     os.close(ready)
-    signals.ignore_children()
+    wake, wake_writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signals.report_to(wake_writer, [signals.SIGCHLD])
     gc.collect()
     gc.freeze()
     poll = select.poll()
     poll.register(listener.fileno(), select.POLLIN)
-    while poll.poll(_IDLE * 1000) and _stamps() == stamps:
-        _fork(settings, listener, lock)
+    poll.register(wake, select.POLLIN)
+    repairer = 0
+    while events := dict(poll.poll(_IDLE * 1000)):
+        if listener.fileno() in events:
+            if _stamps() != stamps:
+                break
+            _fork(settings, listener, [lock, wake, wake_writer])
+        if wake in events:
+            os.read(wake, 4096)
+            if _reap(repairer):
+                repairer = _repair(settings, listener, [lock, wake, wake_writer])
     # The name goes first; who has connected before, or finds the code changed, is answered by a new launcher.
     _unlink(path)
 
@@ -182,15 +195,51 @@ def _stamps() -> list[tuple[int, int]]:
     return found
 
 
-def _fork(settings: Settings, listener: _socket.socket, lock: int) -> None:
+def _reap(repairer: int) -> bool:
+    """Take notice of children that have ended; whether one of them, other than the repairer, was killed."""
+    killed = False
+    while True:
+        try:
+            ended, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return killed
+        if ended == 0:
+            return killed
+        killed = killed or (ended != repairer and os.WIFSIGNALED(status))
+
+
+def _repair(settings: Settings, listener: _socket.socket, ours: list[int]) -> int:
+    """Put away what a killed process has left, by a child; its pid, 0 where none is to be had."""
+    from pycontainer.engine.repair import open_engine
+
+    try:
+        child = os.fork()
+    except OSError:
+        return 0
+    if child > 0:
+        return child
+    try:
+        _become_child(listener, ours)
+        # Whatever cannot be put away, the next command will meet, and say.
+        open_engine(settings, lambda _: None)
+    finally:
+        os._exit(0)
+
+
+def _become_child(listener: _socket.socket, ours: list[int]) -> None:
+    signals.stop_reporting({signals.SIGCHLD: None})
+    listener.close()
+    for descriptor in ours:
+        os.close(descriptor)
+
+
+def _fork(settings: Settings, listener: _socket.socket, ours: list[int]) -> None:
     connection = descriptors.accept(listener)
     try:
         if descriptors.peer(connection)[1] == 0 and os.fork() == 0:
             status = 1
             try:
-                listener.close()
-                os.close(lock)
-                signals.restore_child_signal()
+                _become_child(listener, ours)
                 _serve_connection(settings, connection)
                 status = 0
             finally:

@@ -67,11 +67,6 @@ def restore_child_signal() -> None:
     _signal.signal(SIGCHLD, _signal.SIG_DFL)
 
 
-def ignore_children() -> None:
-    """Children are reaped by the kernel: SIGCHLD ignored. A child that waits for its own undoes it first."""
-    _signal.signal(SIGCHLD, _signal.SIG_IGN)
-
-
 def ignore(numbers: list[int]) -> None:
     """These have no effect from now on."""
     for number in numbers:

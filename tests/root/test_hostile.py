@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import COMMAND, Pycontainer, lock_holder, new_environment, remove_environment
+from conftest import COMMAND, Pycontainer, lock_holder, new_environment, remove_environment, wait_until
 from test_image_layer import LayerTar
 from test_image_load import Layout, hex_of, named
 from test_runtime import RUNTIME, Runtime, rootfs, runtime  # noqa: F401
@@ -768,6 +768,43 @@ def test_a_killed_monitor_takes_the_container_along(box: Box, user: str) -> None
         complaint = process.communicate(timeout=SECONDS)[1]
         assert (process.returncode, complaint.count(b"\n")) == (125, 2), complaint
         assert b"was killed" in complaint
+    finally:
+        os.close(pidfd)
+        box("ps", check=True)
+
+
+# prctl(PR_SET_PDEATHSIG, 0), write(1, "ready\n", 6), and pause() for ever, at 0x400078.
+UNTIED = bytes.fromhex(
+    "bf01000000 31f6 b89d000000 0f05bf01000000 be a5004000 ba06000000 b801000000 0f05b822000000 0f05 ebf7 72656164790a"
+)
+
+
+def elf(code: bytes) -> bytes:
+    """A static x86-64 executable: elf(5)."""
+    size = (120 + len(code)).to_bytes(8, "little")
+    base = (0x400000).to_bytes(8, "little")
+    header = b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x3e\0\1\0\0\0" + (0x400078).to_bytes(8, "little")
+    header += (64).to_bytes(8, "little") + bytes(8) + bytes(4) + b"\x40\0\x38\0\1\0" + bytes(6)
+    return header + b"\1\0\0\0\5\0\0\0" + bytes(8) + base + base + size + size + bytes(8) + code
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the program is for x86-64")
+def test_a_container_that_unties_itself_does_not_outlive_its_monitor(box: Box) -> None:
+    """It takes back the signal that it gets when its parent dies; the launcher notices, and no command need come."""
+    image = box.image(LayerTar().add("untied", elf(UNTIED), mode=0o755))
+    process = box.popen(
+        *NONE, image, "/untied", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"ready\n"
+    [file] = box.state.glob("*/*/state.json")
+    container = file.parent.name
+    pidfd = os.pidfd_open(json.loads(file.read_text())["pid"])
+    try:
+        os.kill(lock_holder(box.state / "containers" / container), signal.SIGKILL)
+        assert select.select([pidfd], [], [], SECONDS)[0], "the container outlived its monitor"
+        process.communicate(timeout=SECONDS)
+        wait_until(lambda: not (box.state / "containers" / container).exists(), message="it was not put away")
+        assert not file.exists()
     finally:
         os.close(pidfd)
         box("ps", check=True)
