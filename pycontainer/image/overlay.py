@@ -109,7 +109,9 @@ class MapLayer(Operation):
         )
 
     def shell(self) -> str:
-        return f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {word(self.path)} {os.path.basename(self.target)}"
+        command = f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {word(self.path)} {os.path.basename(self.target)}"
+        # On a line of its own, because a comment cannot be folded.
+        return f"# from util-linux 2.39 on: mount --version\n{command}"
 
     def execute(self) -> None:
         tree = mount.open_tree(mount.AT_FDCWD, self.path, mount.OPEN_TREE_CLONE | mount.OPEN_TREE_CLOEXEC)

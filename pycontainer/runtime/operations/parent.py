@@ -111,12 +111,18 @@ class CloneTree(Operation):
         return "\n".join(lines)
 
     def shell(self) -> str:
-        options = ["rbind" if self.options.recursive else "bind"]
+        # With the propagation in the same command, because mount(8) maps what is mounted below only then.
+        command = "mount --rbind --make-rslave" if self.options.recursive else "mount --bind --make-slave"
+        options = _option_names(self.options.set, self.options.clear)
+        options += [
+            f"{name}=recursive" for name in _option_names(self.options.recursive_set, self.options.recursive_clear)
+        ]
         if self.uids:
-            options.append("X-mount.idmap=" + " ".join(f"b:{e.inside}:{e.outside}:{e.size}" for e in self.uids))
-        if self.options.set & mount.MOUNT_ATTR_RDONLY:
-            options.append("ro")
-        return f"mount -o {','.join(options)} {word(self.path)} …"
+            options.append(f"X-mount.idmap='{_id_maps(self.uids, self.gids)}'")
+        # On a line of its own, because a comment cannot be folded.
+        newer = self.uids or self.options.recursive_set or self.options.recursive_clear
+        note = "# from util-linux 2.39 on: mount --version\n" if newer else ""
+        return f"{note}{command}{' -o ' if options else ''}{','.join(options)} {word(self.path)} …"
 
     def _attributes(self) -> list[tuple[int, int, int]]:
         found = []
@@ -150,6 +156,29 @@ class CloneTree(Operation):
         return tree
 
 
+def _option_names(set_: int, clear: int) -> list[str]:
+    """MOUNT_ATTR_* as mount(8) names them, what is cleared by the opposite's name."""
+    names = ["ro" if name == "RDONLY" else name.lower() for name in _attribute_names(set_)]
+    names += [
+        "rw" if name == "RDONLY" else name.removeprefix("NO").lower()
+        for name in _attribute_names(clear & ~mount.MOUNT_ATTR__ATIME)
+    ]
+    if clear & mount.MOUNT_ATTR__ATIME and not set_ & mount.MOUNT_ATTR__ATIME:
+        names.append("relatime")
+    return names
+
+
+def _attribute_names(flags: int) -> list[str]:
+    names = mount.attribute_flags(flags).split("|") if flags else []
+    return [name.removeprefix("MOUNT_ATTR_") for name in names]
+
+
+def _id_maps(uids: list[IdMap], gids: list[IdMap]) -> str:
+    """Id maps as mount(8) takes them: those of users, of groups, or of both at once where they are the same."""
+    kinds = {"b": uids} if [*map(str, uids)] == [*map(str, gids)] else {"u": uids, "g": gids}
+    return " ".join(f"{kind}:{e.inside}:{e.outside}:{e.size}" for kind, maps in kinds.items() for e in maps)
+
+
 def namespace_file(kind: int) -> str:
     """The name of a namespace type under /proc/PID/ns: namespaces(7)."""
     name = next(name for name, flag in namespace.TYPES.items() if flag == kind)
@@ -171,7 +200,8 @@ class JoinNamespace(Operation):
         return f"setns(FD<{self.path}>, {process.clone_flags(self.kind)})"
 
     def shell(self) -> str:
-        return f"nsenter --{process.clone_flags(self.kind).removeprefix('CLONE_NEW').lower()}={word(self.path)} …"
+        name = "mount" if self.kind == namespace.CLONE_NEWNS else namespace_file(self.kind)
+        return f"nsenter --{name}={word(self.path)} …"
 
     def execute(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
@@ -242,7 +272,12 @@ class WriteIdMaps(Operation):
         return "\n".join(lines)
 
     def shell(self) -> str:
-        return f"echo '{self.uids[0]}' > /proc/{self.pid}/uid_map; echo '{self.gids[0]}' > /proc/{self.pid}/gid_map"
+        # By one write, because the kernel takes a map only once; and not by echo, which bash would call for each line.
+        maps = (("uid_map", self.uids), ("gid_map", self.gids))
+        lines = (
+            "printf '" + "".join(f"{e}\\n" for e in extents) + f"' > /proc/{self.pid}/{name}" for name, extents in maps
+        )
+        return "\n".join(lines)
 
     def execute(self) -> None:
         namespace.write_id_maps(self.pid, self.uids, self.gids)
