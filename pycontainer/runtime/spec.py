@@ -13,6 +13,7 @@ from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.namespace import TYPES, IdMap
 from pycontainer.kernel.rlimit import NUMBERS as NUMBERS_OF_LIMITS
+from pycontainer.runtime import sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,6 +221,7 @@ class Spec:
     """A whole config.json.
 
     namespaces   the CLONE_NEW* flag of each listed type -> the path to join, "" to make a new one
+    sysctl       the path of each kernel parameter -> its value
     """
 
     def __init__(self, config: object, bundle: str) -> None:
@@ -254,7 +256,7 @@ class Spec:
         resources = linux.object("resources")
         resources.objects("devices")
         self.resources: Json = resources.data
-        self.sysctl = linux.strings("sysctl")
+        self.sysctl = sysctl.parse(linux.strings("sysctl"), self.namespaces)
         self.masked_paths = linux.texts("maskedPaths")
         self.readonly_paths = linux.texts("readonlyPaths")
         self.rootfs_propagation = linux.text("rootfsPropagation")

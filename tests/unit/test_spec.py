@@ -88,7 +88,7 @@ def test_everything() -> None:
     ]
     config["annotations"] = {"a": "b"}
     config["linux"] = {
-        "namespaces": [{"type": "mount"}, {"type": "user"}, {"type": "uts"}, {"type": "ipc"}],
+        "namespaces": [{"type": kind} for kind in ("mount", "user", "uts", "ipc", "network")],
         "uidMappings": [{"containerID": 0, "hostID": 100000, "size": 65536}],
         "gidMappings": [{"containerID": 0, "hostID": 200000, "size": 65536}],
         "devices": [{"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229, "fileMode": 0o600, "uid": 1}],
@@ -117,14 +117,14 @@ def test_everything() -> None:
     )  # fmt: skip
     assert (relative.destination, relative.source, relative.is_bind) == ("/rel", "/bundle/data", True)
     assert [str(extent) for extent in volume.uid_mappings] == ["0 7 1"]
-    assert found.namespaces == {CLONE_NEWNS: "", CLONE_NEWUSER: "", CLONE_NEWUTS: "", CLONE_NEWIPC: ""}
+    assert found.namespaces == dict.fromkeys((CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET), "")
     assert [str(extent) for extent in found.gid_mappings] == ["0 200000 65536"]
     device = found.devices[0]
     assert (device.path, device.type, device.major, device.minor, device.mode, device.uid, device.gid) == (
         "/dev/fuse", "c", 10, 229, 0o600, 1, 0,
     )  # fmt: skip
     assert (found.cgroups_path, found.resources, found.sysctl) == (
-        "/x/y", {"pids": {"limit": 5}}, {"net.ipv4.ip_forward": "1"},
+        "/x/y", {"pids": {"limit": 5}}, {"/proc/sys/net/ipv4/ip_forward": "1"},
     )  # fmt: skip
     assert (found.masked_paths, found.readonly_paths, found.rootfs_propagation) == (
         ["/proc/kcore"], ["/proc/sys"], "slave",

@@ -98,14 +98,14 @@ class SetSysctl(Operation):
         "net.ipv4.ip_unprivileged_port_start": "ports below 1024 need no capability: they are this container's own",
         "net.ipv4.ping_group_range": "ping needs no capability: every group may open its kind of socket",
     }
-    hint = "only net.*, kernel.shm*, kernel.msg*, kernel.sem and fs.mqueue.* belong to a container's namespaces"
 
-    def __init__(self, root: int, name: str, value: str) -> None:
+    def __init__(self, root: int, path: str, value: str) -> None:
         self.root = root
-        self.name = name
+        self.path = path
+        # as sysctl(8) writes it, with what stands in a word exchanged too: eth0.5 is eth0/5
+        self.name = path.removeprefix("/proc/sys/").translate({ord("/"): ".", ord("."): "/"})
         self.value = value
-        self.path = "/proc/sys/" + name.replace(".", "/")
-        self.reason = self.REASONS.get(name, self.reason)
+        self.reason = self.REASONS.get(self.name, self.reason)
 
     def describe(self) -> str:
         return f"{describe_open(self.path, 'O_WRONLY')}\nwrite(FD<{self.path}>, {quoted(self.value)})"
@@ -116,7 +116,7 @@ class SetSysctl(Operation):
     def execute(self) -> None:
         descriptor = open_existing(self.root, self.path, os.O_WRONLY)
         try:
-            os.write(descriptor, self.value.encode())
+            os.write(descriptor, os.fsencode(self.value))
         finally:
             os.close(descriptor)
 
