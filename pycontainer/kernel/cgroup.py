@@ -11,6 +11,8 @@ import time
 
 from pycontainer.errors import HostError
 
+# An extended attribute of directories that are parents only, and made by us.
+_MADE = "trusted.pycontainer"
 CONTROLLERS = ("cpu", "cpuset", "io", "memory", "pids", "hugetlb")
 
 
@@ -100,6 +102,7 @@ def make(hierarchy: Hierarchy, name: str) -> list[str]:
                 else:
                     try:
                         os.mkdir(directory, 0o755)
+                        _mark(directory)
                     except FileExistsError:
                         pass
             return read(f"{directory}/cgroup.controllers").split()
@@ -107,6 +110,14 @@ def make(hierarchy: Hierarchy, name: str) -> list[str]:
             # because the last container of the parent may be removing the parent at this moment
             continue
     raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), directory)
+
+
+def _mark(directory: str) -> None:
+    try:
+        os.setxattr(directory, _MADE, b"1")
+    except OSError:
+        # Not allowed here, or removed again: then it stays.
+        pass
 
 
 def _enable(directory: str, controllers: frozenset[str]) -> None:
@@ -189,6 +200,17 @@ def _remove_children(directory: str) -> bool:
                 removed = True
     finally:
         os.close(current)
+
+
+def remove_parents(directory: str) -> None:
+    """Remove the parents of a cgroup that `make` has made for it, and perhaps for others, as far as they are empty."""
+    while True:
+        directory = os.path.dirname(directory)
+        try:
+            os.getxattr(directory, _MADE)
+            os.rmdir(directory)
+        except OSError:
+            return
 
 
 def remove_if_empty(directory: str) -> None:

@@ -16,11 +16,14 @@ from pycontainer.kernel import capability, mount, process, signals
 from pycontainer.kernel.descriptors import accept, is_closed, send_descriptor
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from pycontainer.kernel.operation import Journal
+from pycontainer.kernel.root_path import read_in_root
 from pycontainer.runtime import sync
 from pycontainer.runtime.mounts import PROPAGATION, Options
 from pycontainer.runtime.operations import devices, filesystem, identity
 from pycontainer.runtime.operations.target import is_at, look
 from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Process, Spec
+
+_LONGEST_PASSWD = 1 << 20  # bytes
 
 DEFAULT_DEVICES = [
     Device.character("/dev/null", 1, 3),
@@ -171,11 +174,16 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         master, slave = perform(open_terminal(root, spec.process.uid, rows, columns))
         send_descriptor(inherited.console, master)
         os.close(master)
+        _let_go(inherited.stdio, slave)
         stdio = (slave, slave, slave)
     elif not in_user_namespace:
         # because root in the container is root of the host, whose node it would be
         stdio = _reopen_null(stdio, root, journal)
 
+    for entry in spec.mounts:
+        if _is_dev(entry) and Options(entry.options).flags & mount.MS_RDONLY:
+            # because the devices had to be made in it first
+            perform(filesystem.MakeMountReadOnly(root, entry.destination))
     # because /proc/sys is made read-only a few lines further down
     for name, value in spec.sysctl.items():
         perform(identity.SetSysctl(root, name, value))
@@ -199,6 +207,18 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     return stdio
 
 
+def _is_dev(entry: Mount) -> bool:
+    """Whether it is a file system of the container's own on /dev."""
+    return not entry.is_bind and os.path.normpath(entry.destination) == "/dev"
+
+
+def _let_go(stdio: tuple[int, int, int], slave: int) -> None:
+    """Give up the caller's 0, 1, 2: who reads the output of `create` would wait for its end until the program's."""
+    for number, descriptor in enumerate(stdio):
+        os.close(descriptor)
+        os.dup2(slave, number)
+
+
 def _reopen_null(stdio: tuple[int, int, int], root: int, journal: Journal) -> tuple[int, int, int]:
     """The descriptors with the container's own /dev/null in place of the host's, as in runc."""
     found = [
@@ -217,6 +237,8 @@ def _mount(entry: Mount, tree: int | None, root: int, journal: Journal) -> None:
         reason = _REASONS.get(entry.type, "a file or directory of the host")
         journal.perform(filesystem.AttachTree(root, tree, entry.destination, options, what, reason))
         return
+    if _is_dev(entry):
+        options.flags &= ~mount.MS_RDONLY
     fstype = "cgroup2" if entry.type == "cgroup" else entry.type
     reason = _REASONS.get(entry.type, "asked for in config.json")
     journal.perform(filesystem.MountFileSystem(root, entry.destination, fstype, entry.source, options, reason))
@@ -284,7 +306,7 @@ def execute(program: Process, stdio: tuple[int, int, int], host: Host, journal: 
     # because root without a user namespace could write to it through /proc/self/exe afterwards (CVE-2019-5736)
     _refuse_interpreter(path, host)
     try:
-        perform(identity.Execute(path, program.args, program.env, stdio))
+        perform(identity.Execute(path, program.args, _with_home(program), stdio))
     except StepFailed as error:
         raise _explain_exec(path, error) from None
 
@@ -304,6 +326,22 @@ def _capability_sets(names: dict[str, list[str]]) -> dict[str, int]:
     # because the kernel raises no other, and what `runc spec` writes asks for more than that
     sets["ambient"] &= sets["permitted"] & sets["inheritable"]
     return sets
+
+
+def _with_home(program: Process) -> list[str]:
+    """The environment; where it has no HOME, the one of the user in the container's own passwd(5), or /, as in runc."""
+    if any(entry.startswith("HOME=") for entry in program.env):
+        return program.env
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        lines = read_in_root(root, "/etc/passwd", _LONGEST_PASSWD).decode(errors="surrogateescape").splitlines()
+    except OSError:
+        lines = []
+    finally:
+        os.close(root)
+    entries = [fields for fields in (line.split(":") for line in lines) if len(fields) > 5]
+    homes = [fields[5] for fields in entries if fields[2] == str(program.uid)]
+    return [*program.env, f"HOME={(homes and homes[0]) or '/'}"]
 
 
 def _find_program(name: str, env: list[str]) -> str:

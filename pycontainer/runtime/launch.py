@@ -6,10 +6,13 @@ Between the two whoever called wires the network. A create that fails undoes eve
 
 from __future__ import annotations
 
+# Not hashlib, because that loads OpenSSL.
+import _blake2
 import _socket
+import errno
 import os
 
-from pycontainer.errors import Conflict, HostError
+from pycontainer.errors import Conflict, HostError, StepFailed
 from pycontainer.kernel import cgroup, descriptors, device_filter, process, rlimit, signals
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
@@ -30,8 +33,9 @@ class Container:
         self.pidfd = pidfd
 
 
-# Where the cgroups are of containers whose config.json names none.
+# Where the cgroups are of containers whose config.json names none; of another root than this behind a dash of its own.
 DEFAULT_CGROUP_PARENT = "pycontainer-runtime"
+DEFAULT_ROOT = "/run/pycontainer/runtime"
 
 
 def create(
@@ -55,13 +59,22 @@ def create(
     if spec.process.terminal and console is None:
         raise HostError("create container", container_id, "a terminal needs a console socket", "--console-socket PATH")
     with Undo() as undo:
-        directory = state.reserve(root, container_id)
+        container = state.reserve(root, container_id, spec.bundle, spec.annotations)
+        directory = container.directory
         undo.push(state.forget, directory)
         hierarchy = cgroup.find_hierarchy()
-        cgroup_path = _cgroup_path(spec, container_id, hierarchy)
-        # Before the cgroup is made, so that `delete` finds it, should this process be killed.
-        state.State(directory, 0, 0, spec.bundle, cgroup_path, spec.annotations).save()
-        _make_cgroup(spec, hierarchy, cgroup_path, journal, undo)
+        cgroup_path = _cgroup_path(spec, container_id, root, hierarchy)
+        if hierarchy is not None:
+            controllers = _make_cgroup(hierarchy, cgroup_path, journal)
+            # Only now, because until it was made it may have been somebody else's.
+            undo.push(remove_cgroup, cgroup_path)
+            container.own_cgroup(cgroup_path)
+            # So that `delete` finds it, should this process be killed.
+            container.save()
+            _limit(spec, hierarchy, cgroup_path, controllers, journal)
+        elif limits := resources.limits(spec.resources):
+            hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
+            raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
         listener = descriptors.listen(directory, "start.sock")
         undo.push(listener.close)
         ours, theirs = descriptors.pair()
@@ -88,10 +101,10 @@ def create(
             sync.unpack(sync.ask(ours, sync.MAPPED) or b"", sync.READY)
         ours.close()
         listener.close()
-        container_state = state.of_process(directory, pid, spec.bundle, cgroup_path, spec.annotations)
-        container_state.save()
+        container.pid, container.start_time, container.is_creating = pid, process.read_stat(pid)[1], False
+        container.save()
         undo.forget()
-        return Container(container_state, pidfd)
+        return Container(container, pidfd)
 
 
 def start(container_state: state.State) -> None:
@@ -144,7 +157,7 @@ def delete(container_state: state.State, *, force: bool = False) -> None:
             kill(container_state, signals.SIGKILL)
         except Conflict:
             pass
-    if container_state.cgroup:
+    if container_state.has_cgroup():
         remove_cgroup(container_state.cgroup)
     state.forget(container_state.directory)
 
@@ -159,16 +172,14 @@ def reap(container: Container) -> None:
 
 
 def remove_cgroup(path: str) -> None:
-    """End what still runs in the cgroup and remove it. Raises OSError."""
+    """End what still runs in the cgroup and remove it, with the parents that were made for it. Raises OSError."""
     cgroup.kill(path)
     cgroup.remove(path)
-    # A parent that somebody else made is somebody else's to remove.
-    if os.path.basename(os.path.dirname(path)) == DEFAULT_CGROUP_PARENT:
-        cgroup.remove_if_empty(os.path.dirname(path))
+    cgroup.remove_parents(path)
 
 
-def _cgroup_path(spec: Spec, container_id: str, hierarchy: cgroup.Hierarchy | None) -> str:
-    """The container's cgroup directory, which does not exist yet; "" on a host without cgroup2. Raises HostError."""
+def _cgroup_path(spec: Spec, container_id: str, root: str, hierarchy: cgroup.Hierarchy | None) -> str:
+    """The container's cgroup directory; "" on a host without cgroup2. Raises HostError."""
     if hierarchy is None:
         if CLONE_NEWUSER not in spec.namespaces and not _allows_everything(spec):
             hint = "mount cgroup2, or use a user namespace"
@@ -178,26 +189,38 @@ def _cgroup_path(spec: Spec, container_id: str, hierarchy: cgroup.Hierarchy | No
     if ":" in name or ".." in name.split("/") or not name.strip("/"):
         hint = "write it as /parent/name; systemd's slice:prefix:name form is not supported"
         raise HostError("make cgroup", name, "not a path in the cgroup hierarchy", hint)
-    path = hierarchy.mountpoint + (name if name.startswith("/") else f"/{DEFAULT_CGROUP_PARENT}/{name}")
-    if os.path.isdir(path):
-        raise Conflict("make cgroup", path, "it exists already", "remove it, or name another one in linux.cgroupsPath")
-    return path
+    if not name.startswith("/"):
+        # Not the same in every root, because an id may be in each.
+        own = "" if root == DEFAULT_ROOT else f"-{_blake2.blake2b(os.fsencode(root), digest_size=4).hexdigest()}"
+        name = f"/{DEFAULT_CGROUP_PARENT}{own}/{name}"
+    return hierarchy.mountpoint + name
 
 
-def _make_cgroup(spec: Spec, hierarchy: cgroup.Hierarchy | None, path: str, journal: Journal, undo: Undo) -> None:
-    """Make the cgroup with its limits and its device filter. Raises HostError, StepFailed."""
+def _make_cgroup(hierarchy: cgroup.Hierarchy, path: str, journal: Journal) -> list[str]:
+    """Make the cgroup; the controllers that it has. One that is empty is made anew. Raises Conflict, StepFailed."""
+    operation = parent.MakeCgroup(hierarchy, path.removeprefix(hierarchy.mountpoint))
+    try:
+        return list(journal.perform(operation))
+    except StepFailed as error:
+        if error.errno != errno.EEXIST:
+            raise
+    try:
+        # The kernel knows whether somebody is in it, or has made a cgroup below it.
+        os.rmdir(path)
+        return list(journal.perform(operation))
+    except (OSError, StepFailed) as error:
+        if error.errno not in (errno.EBUSY, errno.EEXIST, errno.ENOTEMPTY):
+            raise
+        hint = "end what runs in it, or name another one in linux.cgroupsPath"
+        raise Conflict("make cgroup", path, "it is there already, and not empty", hint) from None
+
+
+def _limit(spec: Spec, hierarchy: cgroup.Hierarchy, path: str, controllers: list[str], journal: Journal) -> None:
+    """Set the limits and the device filter of the cgroup. Raises HostError, StepFailed."""
     limits = resources.limits(spec.resources)
-    if hierarchy is None:
-        if limits:
-            hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
-            raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
-        return
     for limit in limits:
         if limit.controller != "cgroup":
             hierarchy.require(limit.controller, limit.field)
-    # Pushed before, because it may fail half made.
-    undo.push(remove_cgroup, path)
-    controllers = journal.perform(parent.MakeCgroup(hierarchy, path.removeprefix(hierarchy.mountpoint)))
     for limit in limits:
         if limit.controller != "cgroup" and limit.controller not in controllers:
             cause = f"the {limit.controller} controller could not be enabled for {path}"

@@ -67,7 +67,8 @@ class Options:
         data = []
         for option in options:
             if option in ("bind", "rbind"):
-                self.recursive = option == "rbind"
+                # Whichever comes last, as in runc: mount(2) is given both.
+                self.recursive = self.recursive or option == "rbind"
             elif option in PROPAGATION:
                 self.propagation = PROPAGATION[option]
             elif option in _FLAGS:

@@ -6,6 +6,7 @@ The state that is shown follows runtime.md of the OCI runtime specification.
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pycontainer import json_text
@@ -25,33 +26,59 @@ def check_id(container_id: str) -> None:
 class State:
     """One container of the runtime's.
 
-    pid, start_time   its first process; the start time tells it from a later process with the same number
+    pid, start_time   its first process, or while there is none (`is_creating`) the one that makes it; the start time
+                      tells it from a later process with the same number
     cgroup            its cgroup directory, "" where it has none
+    cgroup_inode      that of the directory: another's of the same name is not ours
     """
 
-    __slots__ = ("annotations", "bundle", "cgroup", "container_id", "directory", "pid", "start_time")
+    __slots__ = (
+        "annotations", "bundle", "cgroup", "cgroup_inode", "container_id", "directory", "is_creating", "pid",
+        "start_time",
+    )  # fmt: skip
 
     def __init__(
-        self, directory: str, pid: int, start_time: int, bundle: str, cgroup: str, annotations: dict[str, str]
+        self,
+        directory: str,
+        pid: int,
+        start_time: int,
+        bundle: str,
+        annotations: dict[str, str],
+        *,
+        is_creating: bool = False,
     ) -> None:
         self.directory = directory
         self.container_id = os.path.basename(directory)
         self.pid = pid
         self.start_time = start_time
         self.bundle = bundle
-        self.cgroup = cgroup
         self.annotations = annotations
+        self.is_creating = is_creating
+        self.cgroup, self.cgroup_inode = "", 0
 
     def is_alive(self) -> bool:
-        """Whether the first process still runs (a zombie does not)."""
+        """Whether the first process, or who makes it, still runs (a zombie does not)."""
         try:
             status, start_time = process.read_stat(self.pid)
         except (FileNotFoundError, ProcessLookupError):
             return False
         return start_time == self.start_time and status not in ("Z", "X")
 
+    def own_cgroup(self, path: str) -> None:
+        """Remember a cgroup that was made for it. Raises OSError."""
+        self.cgroup, self.cgroup_inode = path, os.stat(path).st_ino
+
+    def has_cgroup(self) -> bool:
+        """Whether its cgroup is still there."""
+        try:
+            return bool(self.cgroup) and os.stat(self.cgroup).st_ino == self.cgroup_inode
+        except FileNotFoundError:
+            return False
+
     def open_process(self) -> int:
         """A pidfd of the first process. Raises ProcessLookupError unless it runs."""
+        if self.is_creating:
+            raise ProcessLookupError(self.pid)
         try:
             pidfd = os.pidfd_open(self.pid)
         except OSError:
@@ -71,9 +98,11 @@ class State:
         return os.path.samestat(theirs, os.stat("/proc/self/ns/user"))
 
     def status(self) -> str:
-        """`created`, `running` or `stopped`."""
+        """`creating`, `created`, `running` or `stopped`."""
         if not self.pid or not self.is_alive():
             return "stopped"
+        if self.is_creating:
+            return "creating"
         return "created" if os.path.exists(f"{self.directory}/start.sock") else "running"
 
     def to_json(self) -> Json:
@@ -83,7 +112,7 @@ class State:
             "ociVersion": "1.1.0",
             "id": self.container_id,
             "status": status,
-            "pid": self.pid if status != "stopped" else 0,
+            "pid": self.pid if status not in ("creating", "stopped") else 0,
             "bundle": self.bundle,
             "annotations": self.annotations,
         }
@@ -96,7 +125,9 @@ class State:
                 "start_time": self.start_time,
                 "bundle": self.bundle,
                 "cgroup": self.cgroup,
+                "cgroup_inode": self.cgroup_inode,
                 "annotations": self.annotations,
+                "creating": self.is_creating,
             }
         )
         path = f"{self.directory}/state.json"
@@ -105,16 +136,25 @@ class State:
         os.rename(f"{path}.new", path)
 
 
-def reserve(root: str, container_id: str) -> str:
-    """Make the container's directory, which takes its id; its path. Raises Conflict, OSError."""
+def reserve(root: str, container_id: str, bundle: str, annotations: dict[str, str]) -> State:
+    """Take the id for a container that this process makes: its directory, and its State. Raises Conflict, OSError."""
     check_id(container_id)
-    directory = os.path.join(root, container_id)
     os.makedirs(root, mode=0o700, exist_ok=True)
+    # Under another name first, so that it is never seen without its state.
+    made = os.path.join(root, f".{os.urandom(8).hex()}")
+    os.mkdir(made, 0o700)
+    directory = os.path.join(root, container_id)
+    reserved = State(made, os.getpid(), process.read_stat(os.getpid())[1], bundle, annotations, is_creating=True)
     try:
-        os.mkdir(directory, 0o700)
-    except FileExistsError:
-        raise Conflict("create container", container_id, "a container with this id exists") from None
-    return directory
+        reserved.save()
+        os.rename(made, directory)
+    except BaseException as error:
+        forget(made)
+        if isinstance(error, OSError) and error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise Conflict("create container", container_id, "a container with this id exists") from None
+        raise
+    reserved.directory, reserved.container_id = directory, container_id
+    return reserved
 
 
 def load(root: str, container_id: str) -> State:
@@ -124,17 +164,27 @@ def load(root: str, container_id: str) -> State:
     try:
         with open(f"{directory}/state.json") as file:
             data = json_text.loads(file.read())
-        return State(directory, data["pid"], data["start_time"], data["bundle"], data["cgroup"], data["annotations"])
+        found = State(
+            directory,
+            data["pid"],
+            data["start_time"],
+            data["bundle"],
+            data["annotations"],
+            is_creating=data["creating"],
+        )
+        found.cgroup, found.cgroup_inode = data["cgroup"], data["cgroup_inode"]
+        return found
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         if not os.path.isdir(directory):
             raise NotFound("find container", container_id, "container does not exist") from None
-        return State(directory, 0, 0, "", "", {})
+        return State(directory, 0, 0, "", {})
 
 
 def list_ids(root: str) -> list[str]:
     """Every container's id, sorted."""
     try:
-        return sorted(name for name in os.listdir(root) if os.path.isdir(os.path.join(root, name)))
+        names = [name for name in os.listdir(root) if not name.startswith(".")]
+        return sorted(name for name in names if os.path.isdir(os.path.join(root, name)))
     except FileNotFoundError:
         return []
 
@@ -150,8 +200,3 @@ def forget(directory: str) -> None:
         os.rmdir(directory)
     except FileNotFoundError:
         pass
-
-
-def of_process(directory: str, pid: int, bundle: str, cgroup: str, annotations: dict[str, str]) -> State:
-    """The State of a process that was just made. Raises OSError."""
-    return State(directory, pid, process.read_stat(pid)[1], bundle, cgroup, annotations)

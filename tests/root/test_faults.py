@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import copy_store, lasting, new_environment, remove_environment
+from conftest import copy_store, lasting, lock_holder, new_environment, remove_environment
 from leftovers import Leftovers, network_namespaces
 
 DRIVER = pathlib.Path(__file__).parent / "fault_driver.py"
@@ -317,12 +317,13 @@ def test_signals_at_random_moments_leave_nothing_without_another_command(
 
 
 def test_what_cannot_be_repaired_stops_no_command(installation: Installation) -> None:
-    answer = installation("run", "--rm", "busybox", "sleep", "10", victim="monitor", delay=0.3)
-    assert answer["status"] == 125
+    answer = installation("run", "-d", "--rm", "busybox", "sleep", "1000")
+    assert answer["status"] == 0, answer["stderr"]
     (container_id,) = installation.rows()
     stubborn = installation.root / "containers" / container_id / "upper/stubborn"
     stubborn.touch()
     subprocess.run(["chattr", "+i", stubborn], check=True)
+    os.kill(lock_holder(pathlib.Path(installation.leftovers.state, "containers", container_id)), signal.SIGKILL)
     try:
         for command in (["ps", "-a"], ["run", "--rm", "busybox", "true"]):
             answer = installation(*command)

@@ -83,7 +83,8 @@ def test_propagation(option: str, flags: int) -> None:
 def test_bind_and_rbind() -> None:
     assert not Options(["bind"]).recursive
     assert Options(["rbind"]).recursive
-    assert not Options(["rbind", "bind"]).recursive
+    # Recursion wins, as in runc.
+    assert Options(["rbind", "bind"]).recursive and Options(["bind", "rbind"]).recursive
 
 
 def test_what_is_no_flag_is_the_file_systems() -> None:

@@ -305,6 +305,34 @@ class MakeReadOnly(Operation):
             os.close(target)
 
 
+class MakeMountReadOnly(Operation):
+    """One mount, without what is mounted below it."""
+
+    group = "mounts"
+    step = "make read-only"
+    reason = "asked for in config.json"
+
+    def __init__(self, root: int, path: str) -> None:
+        self.root = root
+        self.path = path
+
+    def describe(self) -> str:
+        return (
+            f"{describe_open(self.path, 'O_PATH')}\n"
+            f'mount_setattr(FD<{printable(self.path)}>, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY}})'
+        )
+
+    def shell(self) -> str:
+        return f"mount -o remount,bind,ro {word(self.path)}"
+
+    def execute(self) -> None:
+        target = open_existing(self.root, self.path, os.O_PATH)
+        try:
+            mount.mount_setattr(target, 0, set_=mount.MOUNT_ATTR_RDONLY)
+        finally:
+            os.close(target)
+
+
 class MakeDirectory(Operation):
     """A directory of the root file system, unless it is there."""
 
