@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer.kernel.operation import Journal
+    from pycontainer.runtime.error_log import ErrorLog
     from pycontainer.runtime.launch import Container
     from pycontainer.runtime.spec import Process
 
@@ -37,6 +38,9 @@ usage: pycontainer-runtime [--root DIR] COMMAND …
 
   -b, --bundle DIR      directory with config.json and the root file system (default: the current one)
   --root DIR            where state is kept (default /run/pycontainer/runtime)
+  --log FILE            append errors to this file too
+  --log-format FORMAT   how: text (the default) or json
+  --debug               with what raised them
   --explain             print each step on stderr, with its reason and the shell command that would do it
 
 A bundle is what the OCI runtime specification calls one; `runc spec` writes a config.json to begin with.
@@ -131,29 +135,73 @@ def main() -> None:
     standard.open_closed()
     os.umask(0o022)
     signals.restore_child_signal()
+    log = None
     try:
+        # Before anything else is looked at, because whoever reads the log wants to know of every error.
+        log = _open_log(_peek(sys.argv[1:]))
         status = _main(sys.argv[1:])
+    except _ExecFailed as failed:
+        # As in runc: 1 would be taken for the program's own.
+        status = _complain(failed.error, 255, log)
     except Exception as error:
-        status = _complain(error, 1)
+        status = _complain(error, 1, log)
     sys.stdout.flush()
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
     os._exit(status)
 
 
-def _complain(error: Exception, status: int) -> int:
-    """Print what went wrong; `status`, or that of a program which cannot be executed."""
+def _peek(arguments: list[str]) -> dict[str, str]:
+    """The global options as far as they can be read, whatever else is wrong with them."""
+    options = {}
+    rest = iter(arguments)
+    for word in rest:
+        if not word.startswith("-") or word == "--":
+            break
+        name, equals, value = word.partition("=")
+        option, takes_value = _OPTIONS[""].get(name, (name, False))
+        options[option] = value if equals or not takes_value else next(rest, "")
+    return options
+
+
+def _open_log(settings: dict[str, str]) -> ErrorLog | None:
+    if not settings.get("log"):
+        return None
+    from pycontainer.runtime.error_log import ErrorLog
+
+    return ErrorLog(settings["log"], settings.get("log-format", "text"), debug="debug" in settings)
+
+
+def _complain(error: Exception, status: int, log: ErrorLog | None) -> int:
+    """Print and log what went wrong; `status`, or that of a program which cannot be executed."""
+    hint = ""
     if isinstance(error, PycontainerError):
-        sys.stderr.write(f"pycontainer-runtime: {error}\n")
-        return error.exit_status if error.exit_status in (126, 127) else status
-    if isinstance(error, OSError):
+        message, hint = error.message, str(error).partition("\n")[2]
+        if error.exit_status in (126, 127):
+            status = error.exit_status
+    elif isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"pycontainer-runtime: {where}{(error.strerror or str(error)).lower()}\n")
-        return status
-    if os.environ.get("PYCONTAINER_DEBUG"):
+        message = f"{where}{(error.strerror or str(error)).lower()}"
+    else:
+        message = f"{type(error).__name__}: {error}"
+        hint = "hint: this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
+    if log is not None:
+        try:
+            log.write(error, message)
+        except UsageError as failed:
+            # Said, not raised, because the error itself is what the caller must see.
+            sys.stderr.write(f"pycontainer-runtime: {failed}\n")
+    if not isinstance(error, (PycontainerError, OSError)) and os.environ.get("PYCONTAINER_DEBUG"):
         raise error
-    hint = "hint: this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
-    sys.stderr.write(f"pycontainer-runtime: {type(error).__name__}: {error}\n{hint}\n")
+    sys.stderr.write(f"pycontainer-runtime: {message}\n{hint}\n" if hint else f"pycontainer-runtime: {message}\n")
     return status
+
+
+class _ExecFailed(Exception):
+    """What kept `exec` from executing its program."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
 
 
 def _main(arguments: list[str]) -> int:
@@ -164,6 +212,10 @@ def _main(arguments: list[str]) -> int:
         print(f"pycontainer-runtime {__version__}\nspec: 1.1.0")
         return 0
     settings, rest = _parse(arguments, "")
+    if "log-format" in settings:
+        from pycontainer.runtime.error_log import check_format
+
+        check_format(settings["log-format"])
     if not rest or rest[0] not in _COMMANDS:
         raise UsageError(rest[0] if rest else "", "no such command", hint="see --help")
     if "systemd-cgroup" in settings:
@@ -287,8 +339,7 @@ def _exec(root: str, options: dict[str, Any], operands: list[str]) -> int:
     try:
         return _execute(root, options, operands)
     except Exception as error:
-        # As in runc: 1 would be taken for the program's own.
-        return _complain(error, 255)
+        raise _ExecFailed(error) from None
 
 
 def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
