@@ -32,7 +32,7 @@ packages() {
         case $tier in
         lint) echo shellcheck ;;
         vagrant) echo vagrant ;;
-        root) printf '%s\n' strace tmux iputils-ping util-linux zsh fish skopeo umoci runc ;;
+        root) printf '%s\n' strace tmux iputils-ping util-linux zsh fish skopeo umoci runc docker-registry apache2-utils openssl e2fsprogs ;;
         uml) is_unified || printf '%s\n' user-mode-linux e2fsprogs util-linux ;;
         pristine) printf '%s\n' mmdebstrap git ;;
         esac

@@ -3,6 +3,7 @@
     PycontainerError            exit status 125
     ├── UsageError              a flag, a name or a file that the caller wrote is wrong
     ├── NotFound                no such image, container, network
+    │   └── ImageNotFound       no such image here; a registry may have it
     ├── Conflict                the name is taken, the object is in use, the status does not allow it
     ├── ImageError              an archive or a stored image is corrupt, hostile or not understood
     ├── HostError               this machine lacks what the request needs (a controller, a kernel feature, root)
@@ -51,6 +52,10 @@ class UsageError(PycontainerError):
 
 class NotFound(PycontainerError):
     """No such image, container or network."""
+
+
+class ImageNotFound(NotFound):
+    """No such image in the store. A registry may have it."""
 
 
 class Conflict(PycontainerError):

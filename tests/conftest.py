@@ -39,6 +39,13 @@ COMMAND = [sys.executable, "-P", "-m", "pycontainer.cli"]
 # Stands in every name that this session's tests give to a directory, and so in its mounts and cgroups; other sessions
 # on the same machine have another. Short, because a link's name has at most 15 bytes.
 TOKEN = secrets.token_hex(3)
+# No test asks anybody beyond this machine: what would is sent to a proxy that is not there.
+OFFLINE = {
+    name: value
+    for key, value in (("HTTP_PROXY", "http://127.0.0.1:1"), ("HTTPS_PROXY", "http://127.0.0.1:1"),
+                       ("NO_PROXY", "127.0.0.1,localhost"))
+    for name in (key, key.lower())
+}  # fmt: skip
 SESSION = f"pycontainer-test-{TOKEN}-"
 BRIDGE = f"pyct{TOKEN}"
 
@@ -136,6 +143,7 @@ def new_environment() -> dict[str, str]:
     state = f"/run/{SESSION}{number}"
     os.mkdir(state, 0o700)
     return {
+        **OFFLINE,
         "PYCONTAINER_ROOT": str(new_directory()),
         "PYCONTAINER_STATE": state,
         "PYCONTAINER_BRIDGE": f"{BRIDGE}{number}",

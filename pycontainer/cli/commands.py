@@ -195,6 +195,18 @@ IMAGE = [
         Option("-m --message", "text", "TEXT", "Comment for the image's history."),
         _QUIET_LOAD, _MAX_LAYER_SIZE,
     ]),
+    Command("pull", "pull:pull", "IMAGE", "Fetch an image from a registry.", [
+        Option("-a --all-tags", "flag", "", "Fetch all tags of the repository."),
+        Option("--platform", "text", "PLATFORM", "linux/amd64, linux/arm64: another than this machine's."),
+        Option("-q --quiet", "flag", "", "Print only the digest."),
+        _MAX_LAYER_SIZE,
+    ]),
+    Command("login", "login:login", "[SERVER]", "Say who you are to a registry, and have it kept.", [
+        Option("-u --username", "text", "NAME", "Your name there."),
+        Option("-p --password", "text", "PASSWORD", "Others may see it: better --password-stdin, or be asked."),
+        Option("--password-stdin", "flag", "", "Read the password from standard input."),
+    ]),
+    Command("logout", "login:logout", "[SERVER]", "Forget what login has kept.", []),
     Command("image inspect", "inspect:image", "IMAGE...", "Show what is known about images.", [_SHOW]),
     Command("image prune", "prune:images", "", "Remove images without a name.", [
         Option("-a --all", "flag", "", "Also those with a name that no container uses."), _YES, _PRUNE_FILTER,
@@ -256,26 +268,19 @@ GROUPS = {
 }
 
 # Docker's commands that will be there, and what does the same until then.
-_UNTIL_PULL = (
-    "until then load an archive with `pycontainer load -i FILE`, or import a root file system with "
-    "`pycontainer import FILE NAME`"
-)
 _UNTIL_PUSH = "until then `pycontainer export` writes a container's files as a tarball"
 _UNTIL_NETWORKS = "until then there are bridge, none and host: `pycontainer run --network NETWORK`"
 PLANNED = {
     "build": "until then `pycontainer commit` makes an image of a container, and `pycontainer load` takes any other's",
     "history": "until then `pycontainer image inspect IMAGE` shows what is known of it",
-    "login": _UNTIL_PULL,
-    "logout": _UNTIL_PULL,
     "network connect": _UNTIL_NETWORKS,
     "network create": _UNTIL_NETWORKS,
     "network disconnect": _UNTIL_NETWORKS,
     "network prune": _UNTIL_NETWORKS,
     "network rm": _UNTIL_NETWORKS,
-    "pull": _UNTIL_PULL,
     "push": _UNTIL_PUSH,
     "save": _UNTIL_PUSH,
-    "search": _UNTIL_PULL,
+    "search": "until then the registry's own page, and `pycontainer pull NAME` where the name is known",
     "stats": "until then `pycontainer top CONTAINER` lists its processes",
 }
 

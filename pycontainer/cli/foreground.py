@@ -69,18 +69,17 @@ class MonitorRelay(Relay):
         self._pipes_to_join: Pipes | None = None
 
     def join(self, pipes: Pipes) -> None:
-        """Copy from and to these; of a terminal only when ours is raw, or it would translate what is translated."""
+        """Copy from and to these, but not before they can be used.
+
+        Input only when the program runs: it would be lost with one that cannot be started. And the output of a terminal
+        only when ours is raw, or it would translate what is translated.
+        """
         self._pipes_to_join = pipes
         if not self._tty:
-            self._join()
+            self._join_output(pipes)
 
-    def _join(self) -> None:
-        if self._pipes_to_join is None:
-            return
-        stdin, stdout, stderr = self._pipes_to_join.ours
-        self._pipes_to_join = None
-        if stdin >= 0:
-            self.add_input(0, stdin)
+    def _join_output(self, pipes: Pipes) -> None:
+        _, stdout, stderr = pipes.ours
         if stdout >= 0:
             self.add_output(stdout, 1)
         if stderr >= 0:
@@ -113,7 +112,12 @@ class MonitorRelay(Relay):
         if self._tty:
             self.make_raw()
             self.resize()
-        self._join()
+        if self._pipes_to_join is not None:
+            pipes, self._pipes_to_join = self._pipes_to_join, None
+            if pipes.ours[0] >= 0:
+                self.add_input(0, pipes.ours[0])
+            if self._tty:
+                self._join_output(pipes)
 
     def deliver(self, number: int) -> None:
         if self._proxy:

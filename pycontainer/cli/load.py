@@ -27,10 +27,10 @@ def load(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
     """`pycontainer load`: print the images' names. Raises ImageError, UsageError, OSError."""
     from pycontainer.image.load import load as load_images
 
-    path, limit = values.get("input", "-"), _max_layer_size(values)
+    path, limit = values.get("input", "-"), max_layer_size(values.get("max_layer_size"))
     store = Store(settings.root, open_engine(settings, notice))
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(_progress_bar(values))
+        progress = stack.enter_context(progress_bar(values))
         if os.path.isdir(path):
             lines = load_images(store, path, progress=progress, max_layer_size=limit)
         else:
@@ -45,9 +45,9 @@ def import_(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
     from pycontainer.image.importer import import_tarball
 
     file, name = operands
-    limit = _max_layer_size(values)
+    limit = max_layer_size(values.get("max_layer_size"))
     store = Store(settings.root, open_engine(settings, notice))
-    with _open_input(file) as (source, total), _progress_bar(values) as progress:
+    with _open_input(file) as (source, total), progress_bar(values) as progress:
         image_id = import_tarball(
             store,
             source,
@@ -62,9 +62,9 @@ def import_(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
     return 0
 
 
-def _max_layer_size(values: dict[str, Any]) -> int:
-    """--max-layer-size, bytes."""
-    text = values.get("max_layer_size", "16g")
+def max_layer_size(given: str | None) -> int:
+    """--max-layer-size, bytes. Raises UsageError."""
+    text = given or "16g"
     size = parse_size("--max-layer-size", text)
     if size <= 0:
         raise UsageError("--max-layer-size", repr(text), "not a size", "such as 500m or 16g")
@@ -89,7 +89,7 @@ def _open_input(path: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 @contextlib.contextmanager
-def _progress_bar(values: dict[str, Any]) -> Iterator[Progress | None]:
+def progress_bar(values: dict[str, Any]) -> Iterator[Progress | None]:
     """A bar on standard error if that is a terminal. It starts no thread: layers are unpacked in forked children."""
     if values.get("quiet") or not sys.stderr.isatty():
         yield None

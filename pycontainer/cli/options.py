@@ -78,6 +78,9 @@ CREATE = [
     Option("--log-driver", "text", "DRIVER", "json-file (default), or none to keep no log."),
     Option("--log-opt", "list", "KEY=VALUE", "max-size=10m and max-file=3: when the log is rotated, what is kept."),
     Option("-l --label", "list", "KEY=VALUE", "Attach a label."),
+    Option("--pull", "text", "WHEN", "always, missing (default) or never: fetch the image from its registry."),
+    Option("--platform", "text", "PLATFORM", "Of an image that is fetched: linux/amd64, linux/arm64."),
+    Option("-q --quiet", "flag", "", "Do not show how an image is fetched."),
     Option("--cidfile", "text", "FILE", "Write the container's id to a file."),
 ]
 
@@ -169,7 +172,6 @@ def _unknown(command: Command, flag: str, known: Iterable[str]) -> UsageError:
 # Docker's options of `run` and `create` that are not there, and what there is instead, as the beginning of a hint. Else
 # one that looks alike and means something else would be suggested for them: --cpus for --gpus.
 _NO_NETWORKS = "networks of your own are planned; "
-_NO_PULL = "pulling is planned; "
 _NO_DEVICE = "--privileged grants every device; "
 ABSENT = {
     "--cgroup-parent": "",
@@ -189,9 +191,6 @@ ABSENT = {
     "--memory-reservation": "--memory sets the limit; ",
     "--network-alias": _NO_NETWORKS,
     "--pid": "each container has a PID namespace of its own; ",
-    "--platform": _NO_PULL,
-    "--pull": _NO_PULL,
-    "--quiet": _NO_PULL,
     "--runtime": "",
     "--shm-size": "--tmpfs /dev/shm:size=SIZE mounts one of that size; ",
     "--sysctl": "",

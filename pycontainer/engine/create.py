@@ -7,7 +7,7 @@ import os
 from pycontainer.engine import bundle, containers, repair, volumes
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import NotFound, UsageError
+from pycontainer.errors import ImageNotFound, UsageError
 from pycontainer.image import overlay
 from pycontainer.image.store import Store
 from pycontainer.kernel.undo import Undo
@@ -48,8 +48,8 @@ def make(
     """
     try:
         image = Store(settings.root, connection).resolve(config.image)
-    except NotFound as error:
-        raise NotFound(error.step, error.path, error.cause, _ABSENT_HINT) from None
+    except ImageNotFound as error:
+        raise ImageNotFound(error.step, error.path, error.cause, _ABSENT_HINT) from None
     command = bundle.command_line(config, image.config.get("config") or {})
     _check_cidfile(config.cidfile)
     volumes.check_sources(config)

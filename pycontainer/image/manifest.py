@@ -128,6 +128,12 @@ def _parts(value: Any, name: str) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
+def is_index(data: bytes, name: str) -> bool:
+    """Whether it lists images for several platforms, and is none itself. Raises ImageError."""
+    document = _object(parse_json(data, name), name, "manifest")
+    return document.get("mediaType") in INDEX_TYPES or ("mediaType" not in document and "manifests" in document)
+
+
 def parse_index(data: bytes, name: str) -> list[Descriptor]:
     """The entries of an index that are images or indexes; attestations and artifacts are left out."""
     document = _object(parse_json(data, name), name, "index")
@@ -205,15 +211,17 @@ def parse_config(data: bytes, name: str) -> Config:
     return Config(digest_of(data), data, diff_ids, document.get("created") or "")
 
 
-def choose_platform(entries: list[Descriptor], name: str) -> list[Descriptor]:
+def choose_platform(entries: list[Descriptor], name: str, platform: tuple[str, str] | None = None) -> list[Descriptor]:
     """Of entries that are one image for several platforms, the host's; entries that tell no platform are all kept.
 
-    Raises ImageError if there are platforms and none is the host's.
+    platform  (os, architecture) of the one that is wanted in place of the host's
+
+    Raises ImageError if there are platforms and none is the one that is wanted.
     """
     known = [entry for entry in entries if entry.platform != ("", "")]
     if not known:
         return entries
-    host = ("linux", host_architecture())
+    host = platform or ("linux", host_architecture())
     for entry in known:
         if entry.platform == host:
             return [entry]

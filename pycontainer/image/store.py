@@ -18,7 +18,7 @@ import fcntl
 import os
 
 from pycontainer import json_text
-from pycontainer.errors import Conflict, ImageError, NotFound, UsageError
+from pycontainer.errors import Conflict, ImageError, ImageNotFound, NotFound, UsageError
 from pycontainer.kernel import tree
 
 TYPE_CHECKING = False
@@ -137,7 +137,7 @@ class Store:
                 return image
         elif problem is not None:
             raise problem
-        raise NotFound("no such image", name_or_id, hint=_ABSENT_HINT)
+        raise ImageNotFound("no such image", name_or_id, hint=_ABSENT_HINT)
 
     def _by_familiar_name(self, name: str) -> Image | None:
         """The image whose name is written just so, but for the tag: what `run` looks up, without parsing references."""

@@ -36,6 +36,7 @@ _KINDS: dict[str, type[errors.PycontainerError]] = {
         errors.StepFailed,
         errors.UsageError,
         errors.NotFound,
+        errors.ImageNotFound,
         errors.Conflict,
         errors.ImageError,
         errors.HostError,

@@ -57,9 +57,15 @@ def test_a_failed_step_has_the_kernels_words() -> None:
 
 def test_the_tree_in_the_docstring_is_the_tree() -> None:
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
-    for kind in kinds:
-        assert kind.__name__ in (errors.__doc__ or "")
-        assert kind is errors.PycontainerError or kind.__mro__[1] is errors.PycontainerError
+    parents: list[str] = []
+    drawn = set()
+    for line in (errors.__doc__ or "").splitlines():
+        words = line.strip(" │├└─").split()
+        if words and any(kind.__name__ == words[0] for kind in kinds):
+            depth = (line.index(words[0]) - 4) // 4
+            parents = [*parents[:depth], words[0]]
+            drawn.add((words[0], parents[-2] if depth else "Exception"))
+    assert drawn == {(kind.__name__, kind.__mro__[1].__name__) for kind in kinds}
 
 
 @pytest.mark.parametrize(

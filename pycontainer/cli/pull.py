@@ -1,0 +1,86 @@
+"""`pull`, and what `run` and `create` do where an image is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from pycontainer.cli.load import max_layer_size, progress_bar
+from pycontainer.cli.main import notice
+from pycontainer.engine.repair import open_engine
+from pycontainer.errors import UsageError
+from pycontainer.image import reference
+from pycontainer.image.registry import pull as registry
+from pycontainer.image.store import Store
+
+if TYPE_CHECKING:
+    from pycontainer.engine.settings import Settings
+    from pycontainer.image.reference import Reference
+
+
+def pull(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer pull`. Raises PycontainerError, OSError."""
+    every = "all_tags" in values
+    name = registry.parse(operands[0], all_tags=every)
+    platform = _platform(values)
+    store = Store(settings.root, open_engine(settings, notice))
+    names = [name._replace(tag=tag) for tag in registry.tags(name, notice)] if every else [name]
+    if not every and ":" not in operands[0].rpartition("/")[2] and "@" not in operands[0] and "quiet" not in values:
+        sys.stdout.write(f"Using default tag: {reference.DEFAULT_TAG}\n")
+    for each in names:
+        _pull(store, each, values, platform, quiet="quiet" in values)
+    return 0
+
+
+def _pull(
+    store: Store, name: Reference, values: dict[str, Any], platform: tuple[str, str] | None, *, quiet: bool
+) -> None:
+    if not quiet:
+        sys.stdout.write(f"{name.tag or name.digest}: Pulling from {name.path}\n")
+        sys.stdout.flush()
+    with progress_bar(values) as progress:
+        pulled = registry.pull(
+            store,
+            name,
+            platform=platform,
+            progress=progress,
+            notify=notice,
+            max_layer_size=max_layer_size(values.get("max_layer_size")),
+        )
+    if quiet:
+        sys.stdout.write(f"{name.name}@{pulled.digest}\n")
+        return
+    word = "Downloaded newer image for" if pulled.is_new else "Image is up to date for"
+    sys.stdout.write(f"Digest: {pulled.digest}\nStatus: {word} {name.familiar}\n{name}\n")
+
+
+def before_run(settings: Settings, values: dict[str, Any], image: str, *, missing: bool) -> None:
+    """Pull what a container is to be made of; what there is to say goes to standard error, for output is the program's.
+
+    missing  whether it is not there; otherwise a newer one is looked for
+
+    Raises PycontainerError, OSError.
+    """
+    name = registry.parse(image)
+    platform = _platform(values)
+    if missing:
+        notice(f"no image {name.familiar} here: pulling it")
+    store = Store(settings.root, open_engine(settings, notice))
+    with contextlib.redirect_stdout(sys.stderr):
+        _pull(store, name, values, platform, quiet="quiet" in values)
+
+
+def _platform(values: dict[str, Any]) -> tuple[str, str] | None:
+    """--platform as (os, architecture). Raises UsageError."""
+    text = values.get("platform")
+    if text is None:
+        return None
+    parts = text.lower().split("/")
+    if len(parts) == 1 and parts[0] != "linux":
+        parts = ["linux", *parts]
+    if parts[0] != "linux" or len(parts) not in (2, 3) or not all(parts):
+        raise UsageError(
+            "--platform", repr(text), "not a platform that runs here", "such as linux/amd64 or linux/arm64"
+        )
+    return parts[0], parts[1]

@@ -1,0 +1,362 @@
+"""A client of the OCI distribution specification (1.1) and of Docker's registries: one repository of one registry.
+
+Who may read what is asked for first without credentials, as Docker Hub wants it: a registry that wants to know who asks
+answers 401 with a challenge, and then a token is fetched from where the challenge says (Docker's token
+specification), or the name and password are sent (RFC 7617). Neither ever goes to another host: a redirect, as to the
+object store that has a blob, is followed without them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode, urljoin, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+
+from pycontainer import __version__
+from pycontainer.errors import HostError, ImageError, NotFound, UsageError, printable
+from pycontainer.image import manifest
+from pycontainer.image.manifest import Descriptor
+from pycontainer.image.registry import challenge
+from pycontainer.image.registry.config import Endpoint, endpoints
+from pycontainer.image.registry.credentials import Credentials
+
+if TYPE_CHECKING:
+    from urllib3 import BaseHTTPResponse
+
+ACCEPT = ", ".join((*manifest.MANIFEST_TYPES, *manifest.INDEX_TYPES))
+_DIGEST_HEADER = "Docker-Content-Digest"
+_AGENT = f"pycontainer/{__version__}"
+
+_TIMEOUT = urllib3.Timeout(connect=15, read=60)  # seconds
+_REDIRECTS = 5
+_ATTEMPTS = 4
+_LONGEST_WAIT = 60.0  # seconds that a registry may tell us to wait, all of them together
+_MOST_TAGS = 10_000
+_MAX_ERROR = 1 << 16  # bytes of an error's body that are read
+_MAX_TOKEN = 1 << 20
+
+Notify = Callable[[str], None]
+
+
+class Registry:
+    """One repository at one endpoint.
+
+    path         of the repository, such as library/alpine
+    credentials  for the registry, None for none
+    notify       gets a line for the user while something is waited for
+    """
+
+    def __init__(self, endpoint: Endpoint, path: str, credentials: Credentials | None, notify: Notify) -> None:
+        self.path = path
+        self._url = endpoint.url
+        self._host = urlsplit(endpoint.url).netloc
+        self._credentials = credentials
+        self._notify = notify
+        self._authorization = ""
+        self._waited = 0.0
+        self._pools = _pools(endpoint)
+
+    def manifest(self, reference: str) -> tuple[bytes, str]:
+        """A manifest or an index by its tag or digest: its bytes, as they came, and their digest.
+
+        Raises NotFound, UsageError, ImageError, HostError.
+        """
+        url = f"/v2/{self.path}/manifests/{reference}"
+        with self._open("GET", url, {"Accept": ACCEPT}) as response:
+            if response.status == 404:
+                raise NotFound("pull", self._name(reference), "the registry has no such image or tag")
+            self._check(response, self._name(reference))
+            data = _read(response, manifest.MAX_JSON, self._name(reference))
+            stated = response.headers.get(_DIGEST_HEADER, "")
+        digest = manifest.digest_of(data)
+        wanted = reference if ":" in reference else stated if stated.startswith("sha256:") else digest
+        if digest != wanted:
+            cause = f"wrong digest: what came is {digest}, not {printable(wanted[:80])}"
+            raise ImageError("pull", self._name(reference), cause)
+        return data, digest
+
+    @contextlib.contextmanager
+    def blob(self, descriptor: Descriptor, start: int) -> Iterator[BaseHTTPResponse]:
+        """The body of a blob, from the byte `start` on where the registry can do that: status 206.
+
+        Raises NotFound, UsageError, ImageError, HostError; while it is read, urllib3's HTTPError.
+        """
+        headers = {"Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        with self._open("GET", f"/v2/{self.path}/blobs/{descriptor.digest}", headers) as response:
+            if response.status == 404:
+                raise NotFound(
+                    "pull", self._name(descriptor.digest), "the registry does not have this part of the image"
+                )
+            if response.status != 416:
+                self._check(response, self._name(descriptor.digest))
+            yield response
+
+    def tags(self) -> list[str]:
+        """All tags of the repository. Raises as `manifest`."""
+        url, found = f"/v2/{self.path}/tags/list", list[str]()
+        while url:
+            with self._open("GET", url, {}) as response:
+                if response.status == 404:
+                    raise NotFound("pull", self.path, "the registry has no such repository")
+                self._check(response, self.path)
+                document = manifest.parse_json(_read(response, manifest.MAX_JSON, self.path), self.path)
+                link = response.headers.get("Link", "")
+            tags = document.get("tags") if isinstance(document, dict) else None
+            if not all(isinstance(tag, str) for tag in tags or []):
+                raise ImageError("pull", self.path, "the registry's list of tags is none")
+            found += tags or []
+            if len(found) > _MOST_TAGS:
+                raise ImageError("pull", self.path, f"more than {_MOST_TAGS} tags")
+            url = urljoin(url, link.partition("<")[2].partition(">")[0]) if 'rel="next"' in link and tags else ""
+        return found
+
+    def check(self) -> None:
+        """Ask for nothing but the permission to ask. Raises UsageError where it is refused, HostError."""
+        with self._open("GET", "/v2/", {}) as response:
+            self._check(response, self._host)
+
+    def _name(self, reference: str) -> str:
+        return f"{self._host}/{self.path}{'@' if ':' in reference else ':'}{reference}"
+
+    @contextlib.contextmanager
+    def _open(self, method: str, path: str, headers: Mapping[str, str]) -> Iterator[BaseHTTPResponse]:
+        """The response to a request, of which the body was not read: any status but what may change by asking again."""
+        response = self._request(method, path, headers)
+        try:
+            if response.status == 401 and self._authorize(response):
+                response.close()
+                response = self._request(method, path, headers)
+            yield response
+        finally:
+            response.close()
+
+    def _request(self, method: str, path: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
+        """Ask, and again where the registry or the way there is in trouble that may pass. Raises HostError."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            last = attempt == _ATTEMPTS
+            try:
+                response = self._follow(method, urljoin(f"{self._url}/", path), headers)
+            except urllib3.exceptions.HTTPError as error:
+                if last or _is_final(error):
+                    raise _unreachable(self._host, error) from error
+                time.sleep(0.2 * attempt)
+                continue
+            if response.status != 429 and response.status < 500:
+                return response
+            if last or not self._wait(response, attempt):
+                return response
+            response.close()
+        raise AssertionError
+
+    def _wait(self, response: BaseHTTPResponse, attempt: int) -> bool:
+        """Wait as long as the registry says, or a moment; whether there was time for it."""
+        text = response.headers.get("Retry-After", "")
+        seconds = float(text) if text.isascii() and text.isdigit() and len(text) < 6 else 0.5 * attempt
+        if self._waited + seconds > _LONGEST_WAIT:
+            return False
+        if seconds >= 1:
+            reason = "limits how often it may be asked" if response.status == 429 else "is in trouble"
+            self._notify(f"{self._host} {reason} (status {response.status}): asking again in {seconds:.0f} s")
+        self._waited += seconds
+        time.sleep(seconds)
+        return True
+
+    def _follow(self, method: str, url: str, headers: Mapping[str, str]) -> BaseHTTPResponse:
+        """Ask, and follow redirects, to other hosts without credentials. Raises urllib3's HTTPError, HostError."""
+        for _ in range(_REDIRECTS + 1):
+            sent = {"User-Agent": _AGENT, **headers}
+            if self._authorization and urlsplit(url).netloc == self._host:
+                sent["Authorization"] = self._authorization
+            response = self._pools(url).request(
+                method, url, headers=sent, redirect=False, retries=False, preload_content=False, timeout=_TIMEOUT
+            )
+            target = response.headers.get("Location")
+            if response.status not in (301, 302, 303, 307, 308) or not target:
+                return response
+            response.close()
+            followed = urljoin(url, target)
+            if urlsplit(followed).scheme not in ("http", "https") or (
+                urlsplit(url).scheme == "https" and urlsplit(followed).scheme != "https"
+            ):
+                cause = f"it leads to {printable(followed[:100])}, which is not protected as this is"
+                raise HostError("follow the registry's redirect", printable(url), cause)
+            url = followed
+        raise HostError("follow the registry's redirect", printable(url), f"more than {_REDIRECTS} of them")
+
+    def _check(self, response: BaseHTTPResponse, name: str) -> None:
+        """Raise what an answer that is no success means, in the registry's own words where it has some."""
+        if response.status < 300:
+            return
+        said = _words(response)
+        if response.status in (401, 403):
+            hint = f"does it exist? If it is not for everybody: pycontainer login {self._host}"
+            raise UsageError("ask the registry", name, f"access denied{said}", hint)
+        if response.status == 429:
+            raise HostError("ask the registry", name, f"it may not be asked so often{said}", "log in, or wait")
+        raise HostError("ask the registry", name, f"it answers with status {response.status}{said}")
+
+    # Who asks.
+
+    def _authorize(self, response: BaseHTTPResponse) -> bool:
+        """Have what a 401 wants; whether there is something new to try. Raises HostError, UsageError."""
+        before, self._authorization = self._authorization, ""
+        for each in challenge.parse(", ".join(response.headers.getlist("WWW-Authenticate"))):
+            if each.scheme == "bearer" and "realm" in each.parameters:
+                self._authorization = f"Bearer {self._token(each.parameters)}"
+                break
+            if each.scheme == "basic" and self._credentials is not None and self._credentials.password:
+                self._authorization = _basic(self._credentials)
+                break
+        return bool(self._authorization) and self._authorization != before
+
+    def _token(self, parameters: dict[str, str]) -> str:
+        """A token from the server that a challenge names. Raises HostError, UsageError."""
+        realm = parameters["realm"]
+        scope = parameters.get("scope") or f"repository:{self.path}:pull"
+        asked = {"service": parameters.get("service", ""), **({"scope": scope} if self.path else {})}
+        if urlsplit(realm).scheme not in ("http", "https") or (
+            self._url.startswith("https:") and not realm.startswith("https:")
+        ):
+            raise HostError("ask for a token", printable(realm), "the registry names a server that is not protected")
+        credentials, headers = self._credentials, {"User-Agent": _AGENT}
+        body = None
+        if credentials is not None and credentials.identity_token:
+            asked |= {
+                "grant_type": "refresh_token",
+                "refresh_token": credentials.identity_token,
+                "client_id": "pycontainer",
+            }
+            body = urlencode(asked)
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+        elif credentials is not None:
+            asked["account"] = credentials.username
+            headers["Authorization"] = _basic(credentials)
+        url = realm if body else f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
+        try:
+            response = self._pools(url).request(
+                "POST" if body else "GET", url, body=body, headers=headers, redirect=False, retries=False,
+                preload_content=False, timeout=_TIMEOUT,
+            )  # fmt: skip
+            try:
+                if response.status in (401, 403):
+                    cause = (
+                        f"incorrect username or password{_words(response)}"
+                        if credentials
+                        else "it wants to know who asks"
+                    )
+                    raise UsageError("ask for a token", printable(realm), cause, f"pycontainer login {self._host}")
+                self._check(response, printable(realm))
+                document = manifest.parse_json(_read(response, _MAX_TOKEN, realm), printable(realm))
+            finally:
+                response.close()
+        except urllib3.exceptions.HTTPError as error:
+            raise _unreachable(urlsplit(realm).netloc, error) from error
+        token = (document.get("token") or document.get("access_token")) if isinstance(document, dict) else None
+        if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+            raise HostError("ask for a token", printable(realm), "what came is no token")
+        return token
+
+
+def connect(domain: str, path: str, credentials: Credentials | None, notify: Notify) -> Iterator[Registry]:
+    """The places where an image of that repository may be, the likeliest first. Raises UsageError."""
+    for number, endpoint in enumerate(found := endpoints(domain)):
+        # A mirror is another host, which the credentials are not for.
+        own = number == len(found) - 1 or urlsplit(endpoint.url).hostname == urlsplit(found[-1].url).hostname
+        yield Registry(endpoint, path, credentials if own else None, notify)
+
+
+def check_login(domain: str, credentials: Credentials) -> None:
+    """Raise UsageError where a registry refuses these credentials, HostError where it cannot be asked."""
+    failure: HostError | None = None
+    for registry in connect(domain, "", credentials, lambda _: None):
+        try:
+            registry.check()
+            return
+        except HostError as error:
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def _basic(credentials: Credentials) -> str:
+    pair = f"{credentials.username}:{credentials.password}"
+    return f"Basic {b64encode(pair.encode(errors='surrogateescape')).decode()}"
+
+
+def _pools(endpoint: Endpoint) -> Callable[[str], urllib3.PoolManager]:
+    """What makes connections to a URL: through the proxy that the environment names for it, or directly."""
+    options: dict[str, Any] = {"maxsize": 4, "cert_reqs": ssl.CERT_REQUIRED}
+    if not endpoint.verify:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+        options["cert_reqs"] = ssl.CERT_NONE
+    if endpoint.authorities:
+        options["ca_cert_data"] = endpoint.authorities
+    if endpoint.certificate:
+        options["cert_file"], options["key_file"] = endpoint.certificate
+    direct = urllib3.PoolManager(**options)
+    proxies = {scheme: url for scheme, url in getproxies().items() if scheme in ("http", "https") and url}
+    managers: dict[str, urllib3.PoolManager] = {}
+
+    def choose(url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        proxy = proxies.get(parts.scheme)
+        if not proxy or proxy_bypass(parts.netloc):
+            return direct
+        if proxy not in managers:
+            managers[proxy] = urllib3.ProxyManager(proxy if "//" in proxy else f"http://{proxy}", **options)
+        return managers[proxy]
+
+    return choose
+
+
+def _read(response: BaseHTTPResponse, limit: int, name: str) -> bytes:
+    """The whole body. Raises ImageError where it is larger than `limit` bytes, HostError where it breaks off."""
+    try:
+        data = response.read(limit + 1)
+    except urllib3.exceptions.HTTPError as error:
+        raise _unreachable(name, error) from error
+    if len(data) > limit:
+        raise ImageError("ask the registry", printable(name), f"its answer has more than {limit} bytes")
+    return data
+
+
+def _words(response: BaseHTTPResponse) -> str:
+    """`: ` and what an error's body says: specification, "Error Codes"; "" where it says nothing."""
+    try:
+        document = json.loads(response.read(_MAX_ERROR))
+        errors = document.get("errors") or [{"message": document.get("details") or document.get("message")}]
+        text = "; ".join(str(error.get("message") or error.get("code")) for error in errors[:3])
+        return f": {printable(text[:300]).lower()}" if text and text != "None" else ""
+    except (ValueError, AttributeError, TypeError, RecursionError, urllib3.exceptions.HTTPError):
+        return ""
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether asking again is of no use: a certificate stays what it is, and so does a name that nobody knows."""
+    return isinstance(error, (urllib3.exceptions.SSLError, urllib3.exceptions.NameResolutionError))
+
+
+def _unreachable(host: str, error: Exception) -> HostError:
+    reason: Any = error
+    while isinstance(reason, urllib3.exceptions.HTTPError):
+        inner = getattr(reason, "reason", None) or reason.__cause__ or next(iter(reason.args), None)
+        if not isinstance(inner, Exception):
+            break
+        reason = inner
+    if isinstance(reason, ssl.SSLError):
+        cause = f"its certificate is not accepted: {getattr(reason, 'verify_message', '') or reason.reason or reason}"
+        hint = f"put the authority's certificate into /etc/pycontainer/certs.d/{host}/ca.crt"
+        return HostError("connect to the registry", host, printable(str(cause)).lower(), hint)
+    cause = getattr(reason, "strerror", None) or str(reason).rpartition(": ")[2] or type(reason).__name__
+    hint = "is there a way to it? Without network: pycontainer load, import, or the built-in image busybox"
+    return HostError("connect to the registry", host, printable(str(cause)).lower(), hint)

@@ -1,0 +1,143 @@
+"""Where the images of a registry are asked for: /etc/pycontainer/config.toml, and certificates in certs.d.
+
+[registry."docker.io"]
+mirrors = ["https://mirror.example.com", "http://127.0.0.1:5000"]
+
+[registry."registry.example.com:5000"]
+insecure = true        # https without looking at the certificate, and then http
+
+certs.d/HOST[:PORT]/*.crt        authorities besides the system's
+certs.d/HOST[:PORT]/NAME.cert    our certificate, and in NAME.key its key
+"""
+
+from __future__ import annotations
+
+import os
+from ipaddress import ip_address
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from pycontainer.errors import UsageError
+from pycontainer.image.reference import DEFAULT_DOMAIN
+
+_CONFIG = "/etc/pycontainer/config.toml"
+_CERTIFICATES = "/etc/pycontainer/certs.d:/etc/docker/certs.d"
+_HUB = "registry-1.docker.io"
+_STEP = "read configuration"
+
+
+class Endpoint(NamedTuple):
+    """One place where to ask.
+
+    url           scheme and host, without a slash at its end
+    verify        whether its certificate has to be a good one
+    authorities   PEM text of those that may have signed it, "" for the system's
+    certificate   paths of ours and its key
+    """
+
+    url: str
+    verify: bool
+    authorities: str
+    certificate: tuple[str, str] | None
+
+
+def endpoints(domain: str) -> list[Endpoint]:
+    """Where an image of that domain is asked for, the mirrors first. Raises UsageError."""
+    entry = _entries().get(domain, {})
+    insecure = entry.get("insecure", False)
+    urls = [mirror.rstrip("/") for mirror in entry.get("mirrors", [])]
+    host = _HUB if domain == DEFAULT_DOMAIN else domain
+    urls.append(f"https://{host}")
+    if insecure or _is_loopback(host):
+        # As docker has it for a registry on this machine, which mostly has no certificate.
+        urls.append(f"http://{host}")
+    return [_endpoint(url, insecure) for url in urls]
+
+
+def _endpoint(url: str, insecure: bool) -> Endpoint:
+    authorities, certificate = _certificates(urlsplit(url).netloc) if url.startswith("https:") else ("", None)
+    return Endpoint(url, not insecure, authorities, certificate)
+
+
+def _is_loopback(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname or ""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    path = os.environ.get("PYCONTAINER_CONFIG") or _CONFIG
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise UsageError(_STEP, path, (error.strerror or str(error)).lower()) from None
+    import tomllib
+
+    try:
+        document = tomllib.loads(data.decode())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(_STEP, path, f"not TOML: {error}") from None
+    return _checked(path, document)
+
+
+def _checked(path: str, document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    for key in document:
+        if key != "registry":
+            raise UsageError(_STEP, path, f"{key}: no such setting", 'there is [registry."HOST"]')
+    entries = document.get("registry", {})
+    if not isinstance(entries, dict):
+        raise UsageError(_STEP, path, "registry: not a table", '[registry."HOST"]')
+    for domain, entry in entries.items():
+        where = f'registry."{domain}"'
+        if not isinstance(entry, dict):
+            raise UsageError(_STEP, path, f"{where}: not a table", f"[{where}]")
+        for key, value in entry.items():
+            if key == "insecure" and not isinstance(value, bool):
+                raise UsageError(_STEP, path, f"{where}.insecure: not a boolean", "true or false")
+            if key == "mirrors" and not (isinstance(value, list) and all(map(_is_url, value))):
+                raise UsageError(_STEP, path, f"{where}.mirrors: not a list of URLs", '["https://mirror.example.com"]')
+            if key not in ("insecure", "mirrors"):
+                raise UsageError(_STEP, path, f"{where}.{key}: no such setting", "there are insecure and mirrors")
+    return entries
+
+
+def _is_url(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return False
+
+
+def _certificates(host: str) -> tuple[str, tuple[str, str] | None]:
+    """PEM text of the authorities, and our own certificate with its key. Raises UsageError."""
+    for directory in (os.environ.get("PYCONTAINER_CERTS") or _CERTIFICATES).split(":"):
+        place = f"{directory}/{host}"
+        try:
+            names = sorted(os.listdir(place))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        authorities = "".join(_text(f"{place}/{name}") for name in names if name.endswith(".crt"))
+        for name in names:
+            if name.endswith(".cert"):
+                key = f"{name.removesuffix('.cert')}.key"
+                if key not in names:
+                    raise UsageError("read certificates", f"{place}/{name}", f"there is no {key} beside it")
+                return authorities, (f"{place}/{name}", f"{place}/{key}")
+        return authorities, None
+    return "", None
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii") as file:
+            return f"{file.read()}\n"
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError("read certificates", path, (getattr(error, "strerror", None) or "not PEM").lower()) from None
