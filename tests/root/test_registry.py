@@ -113,6 +113,15 @@ def test_run_pulls_what_is_missing(engine: Pycontainer, host: str, tmp_path: pat
     engine("rm", container, check=True)
 
 
+def test_an_image_that_nobody_has(engine: Pycontainer) -> None:
+    """Without network: what is missing, who was asked, and what to do."""
+    result = engine("run", "--rm", *NONE, "nosuch")
+    assert (result.returncode, result.stdout) == (125, "")
+    lines = result.stderr.splitlines()
+    assert lines[0] == "pycontainer: no image nosuch:latest here: pulling it"
+    assert "registry-1.docker.io" in lines[-2] and "pycontainer load" in lines[-1]
+
+
 def test_what_a_mirror_sees(engine: Pycontainer, host: str, tmp_path: pathlib.Path) -> None:
     proxy = Faulty(host, SEED)
     proxy.generator.choice = lambda _: ""  # type: ignore[method-assign,assignment]

@@ -31,8 +31,8 @@ def check(result: subprocess.CompletedProcess, status: int, *texts: str) -> None
 
 
 CASES: dict[str, tuple[list[str], int, list[str]]] = {
-    "no image": (["nosuch"], 125, ["no image nosuch:latest here", "pycontainer load", "import"]),
-    "no such tag": (["busybox:nosuch"], 125, ["no image busybox:nosuch here", "registry-1.docker.io"]),
+    "no image": (["--pull", "never", "nosuch"], 125, ["no such image: nosuch", "pycontainer load", "import"]),
+    "no such tag": (["--pull", "never", "busybox:nosuch"], 125, ["no such image", "busybox:nosuch"]),
     "bad reference": (["Busy Box"], 125, ["invalid image reference", "'Busy Box'"]),
     "bad reference with options": (["--name", "x1", "a//b"], 125, ["a//b"]),
     "command not found": (["busybox", "nosuch"], 127, ["nosuch", "not found", "PATH"]),
