@@ -67,6 +67,39 @@ def restore_child_signal() -> None:
     _signal.signal(SIGCHLD, _signal.SIG_DFL)
 
 
+class Ended(BaseException):
+    """A signal asks this process to end. `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def raise_ended() -> None:
+    """SIGHUP, SIGINT and SIGTERM raise Ended, so that what is half done is undone. What is ignored stays so."""
+    for number in (SIGHUP, SIGINT, SIGTERM):
+        if _signal.getsignal(number) is not _signal.SIG_IGN:
+            _signal.signal(number, _raise_ended)
+
+
+def _raise_ended(number: int, frame: object) -> None:
+    raise Ended(number)
+
+
+def check_held() -> None:
+    """Raise Ended where a signal that ends the process waits for the end of a block of Undo."""
+    for number in (SIGHUP, SIGINT, SIGTERM):
+        if number in _signal.sigpending():
+            raise Ended(number)
+
+
+def die_of(number: int) -> None:
+    """End this process as the signal ends any other."""
+    _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_UNBLOCK, (number,))
+    _signal.raise_signal(number)
+
+
 def ignore(numbers: list[int]) -> None:
     """These have no effect from now on."""
     for number in numbers:

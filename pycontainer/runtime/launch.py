@@ -103,6 +103,8 @@ def create(
         listener.close()
         container.pid, container.start_time, container.is_creating = pid, process.read_stat(pid)[1], False
         container.save()
+        # Whoever has been told to end would return to nobody.
+        signals.check_held()
         undo.forget()
         return Container(container, pidfd)
 

@@ -54,6 +54,8 @@ _OPTIONS: dict[str, dict[str, tuple[str, bool]]] = {
         "--log-format": ("log-format", True),
         "--debug": ("debug", False),
         "--systemd-cgroup": ("systemd-cgroup", False),
+        "-v": ("version", False),
+        "--version": ("version", False),
     },
     "create": {
         "-b": ("bundle", True),
@@ -90,6 +92,8 @@ _OPTIONS: dict[str, dict[str, tuple[str, bool]]] = {
     "list": {"-q": ("quiet", False), "--quiet": ("quiet", False), "-f": ("format", True), "--format": ("format", True)},
 }
 _OPTIONS["run"] = _OPTIONS["create"] | {"-d": ("detach", False), "--detach": ("detach", False)}
+for _table in _OPTIONS.values():
+    _table["-h"] = _table["--help"] = ("help", False)
 # These may stand more than once, and their value is a list.
 _LISTS = ("env", "additional-gids", "cap")
 # Their first operand is followed by somebody else's options: a command's own.
@@ -135,11 +139,15 @@ def main() -> None:
     standard.open_closed()
     os.umask(0o022)
     signals.restore_child_signal()
+    signals.raise_ended()
     log = None
     try:
         # Before anything else is looked at, because whoever reads the log wants to know of every error.
         log = _open_log(_peek(sys.argv[1:]))
         status = _main(sys.argv[1:])
+    except signals.Ended as ended:
+        status = 128 + ended.number
+        signals.die_of(ended.number)
     except _ExecFailed as failed:
         # As in runc: 1 would be taken for the program's own.
         status = _complain(failed.error, 255, log)
@@ -205,13 +213,16 @@ class _ExecFailed(Exception):
 
 
 def _main(arguments: list[str]) -> int:
-    if not arguments or "--help" in arguments[:2] or "-h" in arguments[:2]:
-        (sys.stdout if arguments else sys.stderr).write(USAGE)
-        return 0 if arguments else 1
-    if arguments[0] in ("--version", "-v"):
+    if not arguments:
+        sys.stderr.write(USAGE)
+        return 1
+    settings, rest = _parse(arguments, "")
+    if "version" in settings:
         print(f"pycontainer-runtime {__version__}\nspec: 1.1.0")
         return 0
-    settings, rest = _parse(arguments, "")
+    if "help" in settings or rest[:1] in (["help"], ["h"]):
+        sys.stdout.write(USAGE)
+        return 0
     if "log-format" in settings:
         from pycontainer.runtime.error_log import check_format
 
@@ -222,6 +233,9 @@ def _main(arguments: list[str]) -> int:
         raise UsageError("pycontainer-runtime", "--systemd-cgroup", "cgroups are made directly in cgroupfs")
     root = settings.get("root", "/run/pycontainer/runtime")
     options, operands = _parse(rest[1:], rest[0])
+    if "help" in options:
+        sys.stdout.write(USAGE)
+        return 0
     return _COMMANDS[rest[0]](root, options, operands)
 
 
@@ -312,27 +326,33 @@ def _run(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import launch
 
     container_id = _one_id(operands)
-    if "detach" in options:
-        made = _create_container(root, options, operands)
-        try:
-            launch.start(made.state)
-        except BaseException:
-            launch.delete(made.state, force=True)
-            raise
-        return 0
-    from pycontainer.kernel import descriptors
-    from pycontainer.runtime.relay import ProcessRelay
+    from pycontainer.kernel.undo import Undo
 
-    ours, theirs = descriptors.pair()
-    container = _make(root, options, container_id, theirs, tethered=True)
-    relay = ProcessRelay(container.pidfd)
-    try:
-        relay.adopt_terminal(ours)
-        launch.start(container.state)
-        return relay.run()
-    finally:
-        relay.close()
-        launch.delete(container.state, force=True)
+    # So that a signal waits until the container is gone again, or runs and is told of it.
+    with Undo() as undo:
+        if "detach" in options:
+            made = _create_container(root, options, operands)
+            undo.push(launch.delete, made.state, force=True)
+            launch.start(made.state)
+            signals.check_held()
+            undo.forget()
+            return 0
+        from pycontainer.kernel import descriptors
+        from pycontainer.runtime.relay import ProcessRelay
+
+        ours, theirs = descriptors.pair()
+        container = _make(root, options, container_id, theirs, tethered=True)
+        undo.push(launch.delete, container.state, force=True)
+        relay = ProcessRelay(container.pidfd)
+        try:
+            relay.adopt_terminal(ours)
+            launch.start(container.state)
+            return relay.run()
+        finally:
+            # Before signals have their effect again.
+            launch.delete(container.state, force=True)
+            undo.forget()
+            relay.close()
 
 
 def _exec(root: str, options: dict[str, Any], operands: list[str]) -> int:
@@ -435,7 +455,8 @@ def _kill(root: str, options: dict[str, Any], operands: list[str]) -> int:
 
 
 def _signal(text: str) -> int:
-    number = signals.parse(text)
+    # 0 is sent to learn whether there is somebody to send to: kill(2).
+    number = 0 if text == "0" else signals.parse(text)
     if number is None:
         raise UsageError("kill container", text, "no such signal", "give a number or a name such as TERM")
     return number
@@ -455,28 +476,9 @@ def _delete(root: str, options: dict[str, Any], operands: list[str]) -> int:
 
 
 def _list(root: str, options: dict[str, Any], operands: list[str]) -> int:
-    from pycontainer.runtime import state
+    from pycontainer.runtime import listing
 
-    containers = []
-    for container_id in state.list_ids(root):
-        try:
-            containers.append(state.load(root, container_id))
-        except NotFound:
-            # It was deleted a moment ago.
-            continue
-    if "quiet" in options:
-        print("".join(f"{container.container_id}\n" for container in containers), end="")
-    elif options.get("format") == "json":
-        from pycontainer import json_text
-
-        print(json_text.dumps([container.to_json() for container in containers]))
-    else:
-        width = max([len(container.container_id) for container in containers] + [2])
-        print(f"{'ID':{width}}  {'PID':>7}  {'STATUS':8}  BUNDLE")
-        for container in containers:
-            status = container.status()
-            pid = container.pid if status != "stopped" else 0
-            print(f"{container.container_id:{width}}  {pid:>7}  {status:8}  {container.bundle}")
+    print(listing.show(root, quiet="quiet" in options, form=options.get("format", "table")), end="")
     return 0
 
 

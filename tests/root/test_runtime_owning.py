@@ -220,3 +220,33 @@ class TestHome:
         (tmp_path / "process.json").write_text(json.dumps(program))
         assert runtime("exec", "-p", str(tmp_path / "process.json"), "c") == f"{expected}\n"
         runtime("delete", "--force", "c")
+
+
+class TestSignals:
+    """Whoever is told to end leaves nothing: no container, no traceback."""
+
+    @pytest.mark.parametrize("verb", ["create", "run", "run -d"])
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+    def test_at_any_moment(self, runtime: Runtime, verb: str, number: signal.Signals) -> None:  # noqa: F811
+        runtime.write("sleep", "1000")
+        for step in range(24):
+            command = [*RUNTIME, "--root", runtime.root, *verb.split(), "-b", runtime.bundle, "c"]
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            )
+            # Not before it has begun, for until then it is the interpreter that is told to end.
+            while not (runtime.root / "c").exists() and process.poll() is None:
+                time.sleep(0.001)
+            time.sleep(0.002 * step)
+            process.send_signal(number)
+            # A container that runs in the background has the pipe open, too.
+            status = process.wait(SECONDS)
+            left = runtime("list", "-q")
+            if left:
+                assert status == 0 and verb != "run", f"step {step}: status {status}, and it is there"
+                runtime("delete", "--force", "c")
+            assert process.stderr
+            with process.stderr:
+                said = process.stderr.read()
+            assert "Traceback" not in said and "KeyboardInterrupt" not in said, f"step {step}: {said}"
+        assert not group(runtime).exists()
