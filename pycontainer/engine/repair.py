@@ -45,6 +45,7 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
     rows = dict(connection.execute("SELECT id, status FROM containers"))
     suspects = {container_id for container_id, status in rows.items() if status in containers.OWNED}
     suspects.update(containers.locked_ids(settings.state))
+    state.clear_unfinished(settings.runtime_root)
     suspects.update(state.list_ids(settings.runtime_root))
     suspects.update(container_id for container_id in _directories(settings) if container_id not in rows)
     for container_id in suspects:

@@ -93,6 +93,12 @@ def check_held() -> None:
             raise Ended(number)
 
 
+def finish() -> None:
+    """It is done. Raise Ended for a signal that came before; from now on none keeps this process from saying so."""
+    check_held()
+    ignore([SIGHUP, SIGINT, SIGTERM])
+
+
 def die_of(number: int) -> None:
     """End this process as the signal ends any other."""
     _signal.signal(number, _signal.SIG_DFL)

@@ -246,12 +246,22 @@ def _one_id(operands: list[str], most: int = 1) -> str:
 
 
 def _create(root: str, options: dict[str, Any], operands: list[str]) -> int:
-    _create_container(root, options, operands)
+    return _make_and_leave(root, options, _one_id(operands), start=False)
+
+
+def _make_and_leave(root: str, options: dict[str, Any], container_id: str, *, start: bool) -> int:
+    """Have a container that outlives this process; a signal that comes before it is there leaves nothing of it."""
+    from pycontainer.kernel.undo import Undo
+    from pycontainer.runtime import launch
+
+    with Undo() as undo:
+        made = _make(root, options, container_id, _connect_console(options))
+        undo.push(launch.delete, made.state, force=True)
+        if start:
+            launch.start(made.state)
+        signals.finish()
+        undo.forget()
     return 0
-
-
-def _create_container(root: str, options: dict[str, Any], operands: list[str]) -> Container:
-    return _make(root, options, _one_id(operands), _connect_console(options))
 
 
 def _connect_console(options: dict[str, Any]) -> _socket.socket | None:
@@ -277,7 +287,7 @@ def _make(
     tethered: bool = False,
 ) -> Container:
     journal = _open_journal(options)
-    from pycontainer.runtime import launch, spec
+    from pycontainer.runtime import launch, spec, state
 
     container = launch.create(
         spec.load(options.get("bundle", ".")),
@@ -288,7 +298,7 @@ def _make(
         tethered=tethered,
     )
     try:
-        _write_pid(options, container.state.pid)
+        state.write_pid(options.get("pid-file", ""), container.state.pid)
     except UsageError:
         launch.delete(container.state, force=True)
         raise
@@ -303,18 +313,6 @@ def _open_journal(options: dict[str, Any]) -> Journal:
     return Journal(os.dup(2) if "explain" in options else None, bold=wants_bold(2))
 
 
-def _write_pid(options: dict[str, Any], pid: int) -> None:
-    path = options.get("pid-file")
-    if not path:
-        return
-    try:
-        with open(f"{path}.new", "w") as file:
-            file.write(str(pid))
-        os.rename(f"{path}.new", path)
-    except OSError as error:
-        raise UsageError("write --pid-file", path, (error.strerror or "").lower()) from None
-
-
 def _start(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import launch, state
 
@@ -323,21 +321,15 @@ def _start(root: str, options: dict[str, Any], operands: list[str]) -> int:
 
 
 def _run(root: str, options: dict[str, Any], operands: list[str]) -> int:
-    from pycontainer.runtime import launch
-
     container_id = _one_id(operands)
+    if "detach" in options:
+        return _make_and_leave(root, options, container_id, start=True)
     from pycontainer.kernel.undo import Undo
 
     # So that a signal waits until the container is gone again, or runs and is told of it.
     with Undo() as undo:
-        if "detach" in options:
-            made = _create_container(root, options, operands)
-            undo.push(launch.delete, made.state, force=True)
-            launch.start(made.state)
-            signals.check_held()
-            undo.forget()
-            return 0
         from pycontainer.kernel import descriptors
+        from pycontainer.runtime import launch
         from pycontainer.runtime.relay import ProcessRelay
 
         ours, theirs = descriptors.pair()
@@ -382,7 +374,7 @@ def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
     with Undo() as undo:
         joined = join.execute(container, program, journal, console=console)
         undo.push(process.end, joined.pidfd)
-        _write_pid(options, joined.pid)
+        state.write_pid(options.get("pid-file", ""), joined.pid)
         undo.forget()
         if "detach" in options:
             return 0

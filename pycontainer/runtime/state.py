@@ -140,11 +140,14 @@ def reserve(root: str, container_id: str, bundle: str, annotations: dict[str, st
     """Take the id for a container that this process makes: its directory, and its State. Raises Conflict, OSError."""
     check_id(container_id)
     os.makedirs(root, mode=0o700, exist_ok=True)
-    # Under another name first, so that it is never seen without its state.
-    made = os.path.join(root, f".{os.urandom(8).hex()}")
+    clear_unfinished(root)
+    # Under another name first, so that it is never seen without its state: the name says whose it is.
+    pid = os.getpid()
+    start_time = process.read_stat(pid)[1]
+    made = os.path.join(root, f".{pid}-{start_time}-{os.urandom(8).hex()}")
     os.mkdir(made, 0o700)
     directory = os.path.join(root, container_id)
-    reserved = State(made, os.getpid(), process.read_stat(os.getpid())[1], bundle, annotations, is_creating=True)
+    reserved = State(made, pid, start_time, bundle, annotations, is_creating=True)
     try:
         reserved.save()
         os.rename(made, directory)
@@ -180,6 +183,17 @@ def load(root: str, container_id: str) -> State:
         return State(directory, 0, 0, "", {})
 
 
+def clear_unfinished(root: str) -> None:
+    """Remove what a process that was killed in `reserve` has left. Raises OSError."""
+    for name in os.listdir(root) if os.path.isdir(root) else []:
+        pid, _, rest = name.removeprefix(".").partition("-")
+        start_time = rest.partition("-")[0]
+        if name.startswith(".") and pid.isdigit() and start_time.isdigit():
+            path = os.path.join(root, name)
+            if not State(path, int(pid), int(start_time), "", {}).is_alive():
+                forget(path)
+
+
 def list_ids(root: str) -> list[str]:
     """Every container's id, sorted."""
     try:
@@ -200,3 +214,15 @@ def forget(directory: str) -> None:
         os.rmdir(directory)
     except FileNotFoundError:
         pass
+
+
+def write_pid(path: str, pid: int) -> None:
+    """Write --pid-file, where one is named: all of it or nothing. Raises UsageError."""
+    if not path:
+        return
+    try:
+        with open(f"{path}.new", "w") as file:
+            file.write(str(pid))
+        os.rename(f"{path}.new", path)
+    except OSError as error:
+        raise UsageError("write --pid-file", path, (error.strerror or "").lower()) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pathlib
 import signal
 import socket
@@ -146,6 +147,23 @@ class TestCreating:
         assert not group(runtime).exists()
 
 
+def test_what_a_killed_create_has_left_is_cleared(runtime: Runtime) -> None:  # noqa: F811
+    """It was killed before the directory had its name; another that lives is left alone."""
+    runtime.write("true")
+    runtime.root.mkdir(parents=True)
+    with open("/proc/self/stat") as file:
+        start_time = file.read().rpartition(")")[2].split()[19]
+    dead, alive = runtime.root / f".{os.getpid()}-1-ab", runtime.root / f".{os.getpid()}-{start_time}-cd"
+    for place in (dead, alive):
+        place.mkdir()
+        (place / "state.json.new").touch()
+    assert runtime("list", "-q") == ""
+    runtime.run("c")
+    assert not dead.exists() and alive.is_dir()
+    (alive / "state.json.new").unlink()
+    alive.rmdir()
+
+
 def test_who_reads_what_create_says_comes_to_an_end(runtime: Runtime, tmp_path: pathlib.Path) -> None:  # noqa: F811
     """With a terminal the program has no use for the caller's output, and $(… create …) waits for its end."""
     runtime.write("sleep", "1000", terminal=True)
@@ -229,7 +247,7 @@ class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
     def test_at_any_moment(self, runtime: Runtime, verb: str, number: signal.Signals) -> None:  # noqa: F811
         runtime.write("sleep", "1000")
-        for step in range(24):
+        for step in range(0, 24, 3):
             command = [*RUNTIME, "--root", runtime.root, *verb.split(), "-b", runtime.bundle, "c"]
             process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -242,11 +260,12 @@ class TestSignals:
             # A container that runs in the background has the pipe open, too.
             status = process.wait(SECONDS)
             left = runtime("list", "-q")
+            state = runtime.state()["status"] if left else ""
             if left:
-                assert status == 0 and verb != "run", f"step {step}: status {status}, and it is there"
                 runtime("delete", "--force", "c")
             assert process.stderr
             with process.stderr:
                 said = process.stderr.read()
+            assert not left or (status == 0 and verb != "run"), f"step {step}: status {status}, it is {state}: {said}"
             assert "Traceback" not in said and "KeyboardInterrupt" not in said, f"step {step}: {said}"
         assert not group(runtime).exists()
