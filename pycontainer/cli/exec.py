@@ -6,7 +6,7 @@ import os
 
 from pycontainer.cli.detach_keys import DetachKeys
 from pycontainer.cli.foreground import MonitorRelay, Pipes, window_size
-from pycontainer.engine import launcher
+from pycontainer.engine.ask import ask
 from pycontainer.engine.environment import variables
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import UsageError
@@ -41,12 +41,12 @@ def exec(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
     }
     keys = DetachKeys(values.get("detach_keys")) if tty and interactive else None
     if tty or detach:
-        connection = launcher.ask(settings, request)
+        connection = ask(settings, request)
         relay = ExecRelay(connection, tty=tty, keys=keys, interactive=interactive, detach=detach)
         return relay.serve()
     with Undo() as undo:
         pipes = Pipes(interactive=True, tty=False, undo=undo)
-        connection = launcher.ask(settings, request, pipes.theirs)
+        connection = ask(settings, request, pipes.theirs)
     relay = ExecRelay(connection, tty=False, keys=None, interactive=interactive, detach=False)
     if not interactive:
         os.close(pipes.ours[0])

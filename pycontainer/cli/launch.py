@@ -7,7 +7,7 @@ import sys
 
 from pycontainer.cli.detach_keys import DetachKeys
 from pycontainer.cli.foreground import MonitorRelay, Pipes, window_size
-from pycontainer.engine import launcher
+from pycontainer.engine.ask import ask
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import HostError, UsageError, printable
 from pycontainer.kernel.operation import wants_bold
@@ -62,4 +62,4 @@ def _ask(
 ) -> _socket.socket:
     explained = [2] if values.get("explain") else []
     request = {**request, "pipes": given, "size": window_size(), "bold": wants_bold(2)}
-    return launcher.ask(settings, request, [*passed, *explained])
+    return ask(settings, request, [*passed, *explained])

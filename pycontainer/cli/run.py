@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pycontainer.engine.config import ContainerConfig
-from pycontainer.engine.settings import Settings
+import os
+
+from pycontainer.cli import request
 from pycontainer.errors import ImageNotFound, UsageError
 
 TYPE_CHECKING = False
@@ -11,47 +12,57 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
+    from pycontainer.engine.settings import Settings
+
 
 def run(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer run`; the program's exit status, 0 with --detach. Raises PycontainerError, OSError."""
-    config = ContainerConfig(operands[0], operands[1:], values)
     from pycontainer.cli import launch
 
-    request = {"do": "run", "config": config.to_json()}
+    asked = request.container(operands[0], operands[1:], values)
+    if os.geteuid() != 0:
+        # Somebody who may not run it is still told what is wrong with the words.
+        _check(asked)
+    message = {"do": "run", "config": asked}
 
     def start() -> int:
-        if config.detach:
-            print(launch.detached(settings, request, values=values)[0])
+        if values.get("detach"):
+            print(launch.detached(settings, message, values=values)[0])
             return 0
-        return launch.attached(settings, request, interactive=config.interactive, tty=config.tty, values=values)
+        interactive, tty = bool(values.get("interactive")), bool(values.get("tty"))
+        return launch.attached(settings, message, interactive=interactive, tty=tty, values=values)
 
-    return _with_image(settings, values, config.image, start)
+    return _with_image(settings, values, asked, start)
 
 
 def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer create`: print the id. Raises PycontainerError, OSError."""
     from pycontainer.cli.main import notice
+    from pycontainer.engine.config import ContainerConfig
     from pycontainer.engine.create import create as create_container
     from pycontainer.engine.repair import open_engine
 
-    config = ContainerConfig(operands[0], operands[1:], values)
+    asked = request.container(operands[0], operands[1:], values)
+    config = ContainerConfig.from_request(asked)
 
     def make() -> int:
         print(create_container(settings, open_engine(settings, notice), config).id)
         return 0
 
-    return _with_image(settings, values, config.image, make)
+    return _with_image(settings, values, asked, make)
 
 
-def _with_image(settings: Settings, values: dict[str, Any], image: str, start: Callable[[], int]) -> int:
+def _with_image(settings: Settings, values: dict[str, Any], asked: dict[str, Any], start: Callable[[], int]) -> int:
     """Start a container of an image that is pulled first, if need be: --pull. Raises PycontainerError, OSError."""
     policy = values.get("pull", "missing")
     if policy not in ("always", "missing", "never"):
         raise UsageError("--pull", repr(policy), "no such policy", "there are always, missing and never")
     if policy == "always":
+        # Before something is fetched that nobody can use.
+        _check(asked)
         from pycontainer.cli.pull import before_run
 
-        before_run(settings, values, image, missing=False)
+        before_run(settings, values, asked["image"], missing=False)
         return start()
     try:
         return start()
@@ -61,5 +72,12 @@ def _with_image(settings: Settings, values: dict[str, Any], image: str, start: C
             raise
     from pycontainer.cli.pull import before_run
 
-    before_run(settings, values, image, missing=True)
+    before_run(settings, values, asked["image"], missing=True)
     return start()
+
+
+def _check(asked: dict[str, Any]) -> None:
+    """Raises UsageError where the launcher would."""
+    from pycontainer.engine.config import ContainerConfig
+
+    ContainerConfig.from_request(asked)

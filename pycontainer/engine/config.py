@@ -6,7 +6,6 @@ import os
 
 from pycontainer import json_text
 from pycontainer.engine import mounts, ports, restart
-from pycontainer.engine.environment import variables
 from pycontainer.engine.health import HealthOptions
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, rlimit, signals
@@ -21,7 +20,7 @@ Values = dict[str, "Any"]
 class ContainerConfig:
     """One container as it was asked for. Nothing changes it after it was made.
 
-    values         the options as they were given, with what the caller's environment and directory add to them
+    values         the options as they were given, completed by what is the caller's: caller.py
     memory, swap   bytes; swap counts both together, -1 for no limit, None where it was not said
     cpus           processors' worth of time, 1.5 for one and a half
     ulimits        (RLIMIT_* name, soft, hard), -1 for no limit
@@ -33,7 +32,7 @@ class ContainerConfig:
     """
 
     def __init__(self, image: str, command: list[str], values: Values, *, stored: bool = False) -> None:
-        self.values = values = values if stored else _complete(values)
+        self.values = values
         self.image = image
         self.command = command
         self.name = container_name("--name", values["name"]) if "name" in values else ""
@@ -97,8 +96,13 @@ class ContainerConfig:
                 mounts.check_tmpfs(tmpfs)
 
     @classmethod
+    def from_request(cls, request: Values) -> ContainerConfig:
+        """What a user asks for now, as caller.py writes it. Raises UsageError."""
+        return cls(request["image"], request["command"], request["values"])
+
+    @classmethod
     def from_json(cls, text: str) -> ContainerConfig:
-        """What `to_json` wrote. Raises UsageError."""
+        """What `to_json` wrote, of a container that exists. Raises UsageError."""
         data = json_text.loads(text)
         return cls(data["image"], data["command"], data["values"], stored=True)
 
@@ -167,18 +171,6 @@ class LogOptions:
                     raise UsageError("--log-opt", repr(option), "not a number of files", "max-file=3, 1 to 1000")
             else:
                 raise UsageError("--log-opt", repr(option), "not supported", "max-size=SIZE and max-file=NUMBER")
-
-
-def _complete(values: Values) -> Values:
-    """The options without what is the caller's: its environment, its files, its directory. Raises UsageError."""
-    done = {name: value for name, value in values.items() if name not in ("env_file", "explain", "detach_keys")}
-    environment = variables(values.get("env_file") or [], values.get("env") or [])
-    if environment:
-        done["env"] = environment
-    for name, complete in (("volume", mounts.completed), ("mount", mounts.completed_mount)):
-        if values.get(name):
-            done[name] = [complete(text) for text in values[name]]
-    return done
 
 
 def _optional(parse: Any, flag: str, text: str | None) -> Any:

@@ -330,7 +330,7 @@ def _run(root: str, options: dict[str, Any], operands: list[str]) -> int:
     with Undo() as undo:
         from pycontainer.kernel import descriptors
         from pycontainer.runtime import launch
-        from pycontainer.runtime.relay import ProcessRelay
+        from pycontainer.runtime.process_relay import ProcessRelay
 
         ours, theirs = descriptors.pair()
         container = _make(root, options, container_id, theirs, tethered=True)
@@ -365,7 +365,7 @@ def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.kernel import descriptors, process
     from pycontainer.kernel.undo import Undo
     from pycontainer.runtime import join
-    from pycontainer.runtime.relay import JoinedRelay
+    from pycontainer.runtime.process_relay import JoinedRelay
 
     program = _program(container.bundle, options, operands[1:])
     ours, theirs = descriptors.pair()

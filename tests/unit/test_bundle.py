@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pycontainer import json_text
+from pycontainer.cli import request
 from pycontainer.engine import bundle
 from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig
 from pycontainer.engine.user import User
@@ -31,7 +32,7 @@ ALICE = User(1000, 1000, [29], "/home/alice")
 def build(
     image: dict[str, Any] | None = None, *command: str, user: User = ROOT, base: int | None = None, **values: Any
 ) -> dict[str, Any]:
-    config = ContainerConfig("busybox", list(command) or ["sh"], values)
+    config = ContainerConfig.from_request(request.container("busybox", list(command) or ["sh"], values))
     base = base if base is not None else (1 << 30 if config.user_namespace else 0)
     result = bundle.build(
         config,

@@ -11,13 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycontainer.cli import request
 from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig, parse_size
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, signals
 
 
 def make(**values: Any) -> ContainerConfig:
-    return ContainerConfig("busybox", [], values)
+    return ContainerConfig.from_request(request.container("busybox", [], values))
 
 
 def refused(**values: Any) -> UsageError:
