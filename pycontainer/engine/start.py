@@ -71,7 +71,41 @@ class Request:
         self.answer({"say": "notice", "text": text})
 
 
-def begin(settings: Settings, request: Request, container_id: str, *, first: bool) -> tuple[Message, list[int]]:
+class Work:
+    """One run of a container, in a child of its monitor's: its start and, if that comes soon, its end.
+
+    first  a user starts it, and no restart policy
+    """
+
+    def __init__(self, settings: Settings, request: Request, container_id: str, *, first: bool) -> None:
+        self._settings = settings
+        self._request = request
+        self._id = container_id
+        self._first = first
+        self._connection: sqlite3.Connection | None = None
+        self._passed: list[int] = []
+
+    def begin(self) -> tuple[Message, list[int]]:
+        """See `_begin`. Raises PycontainerError, OSError; then what was made for this start is undone."""
+        self._connection = open_database(self._settings.root)
+        described, self._passed = _begin(self._settings, self._connection, self._request, self._id, first=self._first)
+        return described, self._passed
+
+    def let_go(self) -> None:
+        """Close what is the monitor's by now, because its other ends must see when that closes it."""
+        messages.close_all([*self._passed, *(pipe for pipe in self._request.pipes if pipe >= 0)])
+        self._request.journal.close()
+        self._request.client.close()
+
+    def end(self, message: Message) -> Message:
+        """See `end`. Raises OSError, PycontainerError."""
+        assert self._connection is not None
+        return end(self._settings, self._connection, self._id, message["status"], stopping=message["stopping"])
+
+
+def _begin(
+    settings: Settings, connection: sqlite3.Connection, request: Request, container_id: str, *, first: bool
+) -> tuple[Message, list[int]]:
     """Make the container if need be, and start it: what Run of monitor.py wants, and where its log is.
 
     The last `reserved` of the descriptors keep ports of the host's for it, until they are closed.
@@ -81,11 +115,10 @@ def begin(settings: Settings, request: Request, container_id: str, *, first: boo
     Raises PycontainerError, OSError; then what was made for this start is undone.
     """
     if first:
-        connection = repair.open_engine(settings, request.notify)
+        repair.repair(settings, connection, request.notify)
         container = _take(settings, connection, request, container_id)
         request.answer({"say": "created", "id": container.id, "name": container.name})
     else:
-        connection = open_database(settings.root)
         container = containers.get(connection, container_id)
     config = container.config
     image = Store(settings.root, connection).get(container.image_id)
@@ -153,14 +186,16 @@ def give_up(settings: Settings, container_id: str, exit_status: int, error: str)
     repair.put_away(settings, connection, container_id)
 
 
-def end(settings: Settings, container_id: str, exit_status: int, *, stopping: bool) -> tuple[Message, list[int]]:
-    """Record the end of a run: {"restart": whether its policy starts it again}; if not, it is put away.
+def end(
+    settings: Settings, connection: sqlite3.Connection, container_id: str, exit_status: int, *, stopping: bool
+) -> Message:
+    """Record the end of a run, and put it away unless its policy starts it again.
 
     stopping  a user asked for it: no restart
 
-    Raises OSError, PycontainerError.
+    Returns {"restart": whether it is started again, "removed": whether nothing is left of it}. Raises OSError,
+    PycontainerError.
     """
-    connection = open_database(settings.root)
     repair.end_processes(settings, container_id)
     container = containers.get(connection, container_id)
     # Read now, because `update --restart` may have changed it.
@@ -168,10 +203,10 @@ def end(settings: Settings, container_id: str, exit_status: int, *, stopping: bo
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             containers.set_restarting(connection, container_id, exit_status)
-        return {"restart": True}, []
+        return {"restart": True, "removed": False}
     _set_exited(settings, connection, container_id, exit_status)
     repair.put_away(settings, connection, container_id)
-    return {"restart": False}, []
+    return {"restart": False, "removed": container.config.remove}
 
 
 def _set_exited(

@@ -56,6 +56,7 @@ def serve(settings: Settings, request: Request) -> None:
         request.answer(answer)
     else:
         supervisor.monitor.finish(status, request.client)
+    supervisor.close()
 
 
 def _become_owner(settings: Settings, container_id: str) -> int:
@@ -86,6 +87,7 @@ class Supervisor(Recorder):
         self._request = request
         self._id = container_id
         self.reserved: list[int] = []
+        self._work: errand.Pair | None = None
 
     def run(self) -> int:
         """Start it, and again as its policy says; the last exit status. Raises what kept it from a start, OSError."""
@@ -114,7 +116,9 @@ class Supervisor(Recorder):
     def _begin(self, first: bool) -> Run:
         """Start it by a child. Raises PycontainerError, OSError; then it is put away."""
         try:
-            described, passed = errand.run(lambda: start.begin(self._settings, self._request, self._id, first=first))
+            work = start.Work(self._settings, self._request, self._id, first=first)
+            self._work = errand.Pair(work.begin, work.let_go, work.end, self.monitor.loop)
+            described, passed = self._work.answer
         except (PycontainerError, OSError) as error:
             status = error.exit_status if isinstance(error, PycontainerError) else 125
             cause = str(error)
@@ -130,9 +134,24 @@ class Supervisor(Recorder):
     def _end(self, status: int) -> bool:
         """Record the end of a run and return what it held, by a child; whether it is to be started again."""
         stopping = self.monitor.is_stopping
-        answer, _ = errand.run(lambda: start.end(self._settings, self._id, status, stopping=stopping))
+        answer = self._work.ask({"status": status, "stopping": stopping}) if self._work is not None else None
+        if answer is None:
+            answer, _ = errand.run(lambda: (self._end_now(status, stopping), []))
         self.is_put_away = not answer["restart"]
+        if not answer["removed"]:
+            # It has the root file system mounted, which must not be so twice.
+            self.close()
         return bool(answer["restart"])
+
+    def _end_now(self, status: int, stopping: bool) -> messages.Message:
+        connection = open_database(self._settings.root)
+        return start.end(self._settings, connection, self._id, status, stopping=stopping)
+
+    def close(self) -> None:
+        """Wait for the child that may still be there. May be called twice."""
+        if self._work is not None:
+            self._work.close()
+            self._work = None
 
     # What the monitor has to tell.
 

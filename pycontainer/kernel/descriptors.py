@@ -146,11 +146,11 @@ def accept(listener: _socket.socket) -> _socket.socket:
     return _socket.socket(fileno=descriptor)
 
 
-def is_readable(channel: _socket.socket) -> bool:
-    """Whether something has arrived, or the other side has closed its end. Raises OSError."""
+def is_readable(channel: _socket.socket, seconds: float = 0.0) -> bool:
+    """Whether something arrives within `seconds`, or the other side closes its end. Raises OSError."""
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
+    return bool(poll.poll(int(seconds * 1000)))
 
 
 def is_closed(channel: _socket.socket) -> bool:

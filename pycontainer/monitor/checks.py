@@ -72,7 +72,7 @@ class CheckRunner:
         self._pidfd = join.execute(container_state, arguments, Journal(), stdio=stdio).pidfd
         return {}, [self._pidfd, reader]
 
-    def _wait(self) -> int:
+    def _wait(self, channel: _socket.socket) -> int:
         """The check's exit status. In the same child."""
         # What the monitor closes while the check runs, the other side would take for open otherwise.
         descriptors.close_others({self._pidfd})
