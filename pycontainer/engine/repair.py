@@ -14,7 +14,7 @@ from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
 from pycontainer.engine.wal_index import is_no_space
 from pycontainer.errors import PycontainerError
-from pycontainer.image.store import Store
+from pycontainer.image.store import Store, settle
 from pycontainer.kernel import cgroup
 from pycontainer.kernel.tree import remove_tree
 from pycontainer.network import attach
@@ -88,7 +88,9 @@ def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_
     end_processes(settings, container_id)
     # Read again under the lock: its owner may have put it away since the caller looked.
     row = connection.execute("SELECT status, started FROM containers WHERE id=?", (container_id,)).fetchone()
-    if row is not None and row[0] in containers.OWNED:
+    if row is None:
+        settle(connection)
+    elif row[0] in containers.OWNED:
         status, error = _last_word(settings, container_id) or _guess(row[1])
         with connection:
             connection.execute("BEGIN IMMEDIATE")

@@ -14,6 +14,7 @@ from pycontainer import json_text
 from pycontainer.engine import containers, copy_up, events, volume_data
 from pycontainer.engine.mounts import Mount, anonymous_volume, mount_point, volume_name
 from pycontainer.errors import Conflict, ImageError, NotFound, UsageError
+from pycontainer.image.store import settle
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -288,6 +289,7 @@ def clear_leftovers(settings: Settings, connection: sqlite3.Connection, say: Cal
     known = _names(connection)
     if known.issuperset(names):
         return
+    settle(connection)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         # Again, because another command may have been in the middle of making or removing one.

@@ -102,6 +102,19 @@ class Image:
         return labels if isinstance(labels, dict) else {}
 
 
+def settle(connection: sqlite3.Connection) -> None:
+    """What the database says from here on is final: call it before something is destroyed that it does not know.
+
+    A transaction that a killed process has written, and not published, is seen by nobody as long as others have the
+    database open, and by everybody afterwards; unless one that comes between overwrites it in the log, as this does.
+    """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        # It is written although it is the same.
+        connection.execute(f"PRAGMA user_version={version}")
+
+
 class Store:
     """Images under `root`, with `connection` to a database that has SCHEMA. Creating one touches nothing."""
 
@@ -276,6 +289,7 @@ class Store:
 
     def _clear(self) -> None:
         """Remove all that no image needs, ROOT/tmp last. The lock must be held exclusively."""
+        settle(self.connection)
         layers, blobs = self._needed()
         _remove_all(self.layers, layers)
         _remove_all(self.blobs, blobs)

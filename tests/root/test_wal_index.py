@@ -11,6 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from pycontainer.engine.database import open_database
+from pycontainer.image.store import settle
 
 
 def in_child(function: Callable[[], None], *, killed: bool = False) -> None:
@@ -104,6 +105,35 @@ def test_a_transaction_that_was_written_and_not_published(root: pathlib.Path, co
     assert count(root) == rounds + 1
     in_child(lambda: insert(root))
     assert count(root) == truth(root, copy) == rounds + 2
+
+
+@pytest.mark.parametrize("settled", [True, False])
+def test_one_that_shows_up_when_the_last_of_the_others_has_gone(
+    root: pathlib.Path, copy: pathlib.Path, settled: bool
+) -> None:
+    """Who destroys what the database does not know, settles first that it never will."""
+    in_child(lambda: insert(root))
+    reader, writer = os.pipe()
+    holder = os.fork()
+    if holder == 0:
+        held = open_database(str(root))
+        os.write(writer, b"%d" % held.execute("SELECT count(*) FROM layers").fetchone()[0])
+        signal.pause()
+    assert os.read(reader, 9) == b"1"
+    shm = root / "db.sqlite-shm"
+    header = shm.read_bytes()[:136]
+    in_child(lambda: insert(root))
+    # As if it had been killed after it had written the log, and before the index.
+    with open(shm, "r+b") as file:
+        file.write(header)
+    assert count(root) == 1
+    if settled:
+        in_child(lambda: settle(open_database(str(root))))
+    os.kill(holder, signal.SIGKILL)
+    os.waitpid(holder, 0)
+    os.close(reader)
+    os.close(writer)
+    assert count(root) == truth(root, copy) == (1 if settled else 2)
 
 
 def test_another_log_or_another_boot(root: pathlib.Path, copy: pathlib.Path) -> None:
