@@ -80,6 +80,9 @@ class Index:
         frame = page_size + 24
         with open(f"{self._path}-wal", "rb", buffering=0) as log:
             if last:
+                # Of its first frame and of all that follow; the log may have begun anew.
+                if log.read(32)[16:24] != salts:
+                    return False
                 log.seek(32 + (last - 1) * frame)
                 head = log.read(24)
                 stored = [int.from_bytes(head[place : place + 4], "big") for place in (16, 20)]
