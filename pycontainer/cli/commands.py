@@ -190,6 +190,13 @@ IMAGE = [
         Option("-i --input", "text", "FILE", "Archive or OCI layout directory; - is standard input."),
         _QUIET_LOAD, _MAX_LAYER_SIZE,
     ], surplus="an archive is named with -i: `pycontainer load -i FILE`; "),
+    Command("save", "save:save", "IMAGE...", "Write images as one archive that docker, podman and load read.", [
+        Option("-o --output", "text", "FILE", "To this file and not to standard output."),
+    ]),
+    Command("history", "history:history", "IMAGE", "Show what an image was made by, layer by layer, newest first.", [
+        Option("-H --human", "flag", "", "Sizes and ages for people to read (true)."),
+        _QUIET, _FORMAT, _NO_TRUNC,
+    ]),
     Command("import", "load:import_", "FILE NAME", "Make an image of a root file system in a tarball (- is stdin).", [
         Option("-c --change", "list", "INSTRUCTION", "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'."),
         Option("-m --message", "text", "TEXT", "Comment for the image's history."),
@@ -268,18 +275,15 @@ GROUPS = {
 }
 
 # Docker's commands that will be there, and what does the same until then.
-_UNTIL_PUSH = "until then `pycontainer export` writes a container's files as a tarball"
 _UNTIL_NETWORKS = "until then there are bridge, none and host: `pycontainer run --network NETWORK`"
 PLANNED = {
     "build": "until then `pycontainer commit` makes an image of a container, and `pycontainer load` takes any other's",
-    "history": "until then `pycontainer image inspect IMAGE` shows what is known of it",
     "network connect": _UNTIL_NETWORKS,
     "network create": _UNTIL_NETWORKS,
     "network disconnect": _UNTIL_NETWORKS,
     "network prune": _UNTIL_NETWORKS,
     "network rm": _UNTIL_NETWORKS,
-    "push": _UNTIL_PUSH,
-    "save": _UNTIL_PUSH,
+    "push": "until then `pycontainer save` writes an image as an archive, which other tools can push",
     "search": "until then the registry's own page, and `pycontainer pull NAME` where the name is known",
     "stats": "until then `pycontainer top CONTAINER` lists its processes",
 }

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from pycontainer.cli.main import notice
 from pycontainer.cli.options import boolean
+from pycontainer.cli.output import output, refuse_terminal
 from pycontainer.engine.repair import open_engine
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import StepFailed, UsageError, printable
+from pycontainer.errors import UsageError, printable
 
 
 def diff(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
@@ -49,7 +47,7 @@ def export(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
     """`pycontainer export`."""
     from pycontainer.engine.export import export
 
-    with _output(values.get("output")) as out:
+    with output(values.get("output")) as out:
         export(settings, open_engine(settings, notice), operands[0], out)
     return 0
 
@@ -63,44 +61,10 @@ def cp(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
         cause = "between containers" if source.container else "no container is named"
         raise UsageError("cp", cause, hint="one of the two is CONTAINER:PATH, the other a path of the host's or -")
     if target.is_stream:
-        _refuse_terminal(1)
+        refuse_terminal(1)
     if source.is_stream and os.isatty(0):
         raise UsageError("cp", "-", "standard input is a terminal", "give it a tar archive")
     connection = open_engine(settings, notice)
     follow, archive = bool(values.get("follow_link")), bool(values.get("archive"))
     copy(settings, connection, source, target, archive=archive, follow=follow)
     return 0
-
-
-def _refuse_terminal(descriptor: int) -> None:
-    if os.isatty(descriptor):
-        raise UsageError("write a tar archive", "", "standard output is a terminal", "send it to a file or a pipe")
-
-
-@contextlib.contextmanager
-def _output(path: str | None) -> Iterator[int]:
-    """A descriptor to write to: standard output, or a file that is there when all is written, and not before."""
-    if path is None:
-        _refuse_terminal(1)
-        yield 1
-        return
-    temporary = f"{path}.{os.urandom(4).hex()}"
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-    try:
-        is_special = not stat.S_ISREG(os.stat(path).st_mode)
-    except FileNotFoundError:
-        is_special = False
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC) if is_special else os.open(temporary, flags, 0o600)
-    except OSError as error:
-        raise StepFailed("write", path, error.errno or 0) from error
-    try:
-        yield descriptor
-        if not is_special:
-            os.rename(temporary, path)
-    except BaseException:
-        if not is_special:
-            os.unlink(temporary)
-        raise
-    finally:
-        os.close(descriptor)

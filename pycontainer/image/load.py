@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Callable
@@ -94,6 +95,7 @@ def _suffix(layer: Blob) -> str:
 def _docker_images(files: Files, work: Workspace) -> list[NewImage]:
     images = []
     configs: dict[str, Config] = {}
+    manifests = _kept_manifests(files)
     for entry in manifest.parse_archive_manifest(files.read("manifest.json")):
         config_blob = files.blob(entry.config)
         if (match := _CONFIG_NAME.fullmatch(entry.config)) and match[1] != config_blob.hex:
@@ -102,9 +104,31 @@ def _docker_images(files: Files, work: Workspace) -> list[NewImage]:
         configs[config_blob.hex] = config
         layers = [files.blob(name) for name in entry.layers]
         _check_layers(config, layers, entry.config)
-        manifest_blob = work.add_blob(make_manifest(config_blob, layers))
+        key = tuple(blob.hex for blob in (config_blob, *layers))
+        manifest_blob = manifests.get(key) or work.add_blob(make_manifest(config_blob, layers))
         images.append(NewImage(config, [manifest_blob, config_blob, *layers], _names(entry.tags)))
     return images
+
+
+def _kept_manifests(files: Files) -> dict[tuple[str, ...], Blob]:
+    """The manifests of an archive that is an OCI one as well, by the blobs of their config and layers.
+
+    With its manifest an image keeps its digest. But only manifest.json says what is in a docker archive: some versions
+    of docker write manifests there that name no layers, and whatever is wrong with one is no fault of the archive's.
+    """
+    found: dict[tuple[str, ...], Blob] = {}
+    if "index.json" not in files:
+        return found
+    with contextlib.suppress(ImageError):
+        entries = manifest.parse_index(files.read("index.json"), "index.json")
+        # Each once: an image with several names is there as often.
+        for entry in {entry.digest: entry for entry in entries if entry.media_type in manifest.MANIFEST_TYPES}.values():
+            with contextlib.suppress(ImageError):
+                name, blob = _oci_blob(files, entry)
+                parsed = manifest.parse_manifest(files.read(name), name)
+                parts = [_oci_blob(files, part)[1].hex for part in (parsed.config, *parsed.layers)]
+                found[tuple(parts)] = blob
+    return found
 
 
 def _oci_images(files: Files) -> list[NewImage]:

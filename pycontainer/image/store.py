@@ -182,6 +182,22 @@ class Store:
         rows = self.connection.execute(f"{_SELECT} ORDER BY created DESC, id").fetchall()
         return [Image(row, self.layers) for row in rows]
 
+    def names_in(self, repository: str) -> list[tuple[str, str]]:
+        """Every name that a repository has, complete, with the id of its image; sorted."""
+        # ';' follows ':', and so this is a range, which the index serves.
+        rows = self.connection.execute(
+            "SELECT name, image_id FROM image_names WHERE name >= ?1 || ':' AND name < ?1 || ';' ORDER BY name",
+            (repository,),
+        )
+        return rows.fetchall()
+
+    def layer_size(self, layer: str) -> int:
+        """Bytes of one of an image's layers, unpacked; 0 where nobody knows of it any more."""
+        row = self.connection.execute(
+            "SELECT size FROM layers WHERE chain_id = ?", (os.path.basename(layer),)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
     def get(self, image_id: str) -> Image:
         """By its whole ID; inside a transaction it stays. Raises NotFound."""
         row = self.connection.execute(f"{_SELECT} WHERE id = ?", (image_id,)).fetchone()

@@ -59,7 +59,9 @@ def test_the_handler_is_there_and_looks_at_every_option(command: Command) -> Non
     # What a container is made of is read in many places.
     if command.words in ("run", "create", "start", "update"):
         sources += [path.read_text() for folder in ("engine", "cli") for path in (PACKAGE / folder).glob("*.py")]
-    elif command.words.endswith(("prune", "inspect")) or "filter" in {option.name for option in command.options}:
+    elif command.words.endswith(("prune", "inspect", "history")) or "filter" in {
+        option.name for option in command.options
+    }:
         sources += [path.read_text() for path in (PACKAGE / "cli").glob("*.py")]
     read = {
         node.value
@@ -163,8 +165,8 @@ def test_a_right_number_of_operands(words: str, operands: list[str]) -> None:
         (["zzzzz"], 1, ["zzzzz: no such command", "hint: `pycontainer --help` lists"]),
         (["help", "nosuch"], 1, ["nosuch: no such command"]),
         (["help", "image", "nosuch"], 1, ["image nosuch: no such command"]),
-        (["push", "x"], 1, ["push: planned, and not there yet", "pycontainer export"]),
-        (["image", "push", "x"], 1, ["image push: planned", "pycontainer export"]),
+        (["push", "x"], 1, ["push: planned, and not there yet", "pycontainer save"]),
+        (["image", "push", "x"], 1, ["image push: planned", "pycontainer save"]),
         (["network", "create", "x"], 1, ["network create: planned", "--network NETWORK"]),
         (["stats"], 1, ["stats: planned", "pycontainer top"]),
         (["load", "x"], 1, ["load: x: one operand too many", "pycontainer load -i FILE", "pycontainer load --help"]),
