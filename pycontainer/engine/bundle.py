@@ -7,6 +7,7 @@ import os
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.errors import HostError, ImageError, UsageError
 from pycontainer.kernel import signals
+from pycontainer.runtime import defaults
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,13 +20,6 @@ if TYPE_CHECKING:
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INIT = "/usr/bin/tini-static"
 _INIT_TARGET = "/sbin/docker-init"
-
-# What docker hides and protects.
-MASKED_PATHS = """
-/proc/asound /proc/acpi /proc/interrupts /proc/kcore /proc/keys /proc/latency_stats /proc/timer_list /proc/timer_stats
-/proc/sched_debug /proc/scsi /sys/firmware /sys/devices/virtual/powercap
-""".split()
-READONLY_PATHS = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 
 Json = dict[str, "Any"]
 
@@ -106,8 +100,8 @@ def build(
         "linux": {
             "cgroupsPath": cgroup,
             "resources": resources(config),
-            "maskedPaths": [] if config.privileged else MASKED_PATHS,
-            "readonlyPaths": [] if config.privileged else READONLY_PATHS,
+            "maskedPaths": [] if config.privileged else defaults.MASKED_PATHS,
+            "readonlyPaths": [] if config.privileged else defaults.READONLY_PATHS,
             "devices": _host_devices() if config.privileged else [],
             "sysctl": {} if config.network == "host" else _sysctl(maps),
             **_namespaces(config, maps),
@@ -184,37 +178,8 @@ def resources(config: ContainerConfig) -> Json:
 
 
 def _default_mounts(config: ContainerConfig, maps: list[IdMap]) -> list[Json]:
-    access = ["rw"] if config.privileged else ["ro"]
-    usual = ["nosuid", "noexec", "nodev"]
-    return [
-        {"destination": "/proc", "type": "proc", "source": "proc", "options": usual},
-        {
-            "destination": "/dev",
-            "type": "tmpfs",
-            "source": "tmpfs",
-            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"],
-        },
-        {
-            "destination": "/dev/pts",
-            "type": "devpts",
-            "source": "devpts",
-            "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
-        },
-        {
-            "destination": "/dev/shm",
-            "type": "tmpfs",
-            "source": "shm",
-            "options": [*usual, "mode=1777", "size=65536k"],
-        },
-        {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": usual},
-        _sysfs(config, maps, access),
-        {
-            "destination": "/sys/fs/cgroup",
-            "type": "cgroup",
-            "source": "cgroup",
-            "options": [*usual, "relatime", *access],
-        },
-    ]
+    has_host_network = bool(maps) and config.network == "host"
+    return defaults.mounts("rw" if config.privileged else "ro", has_host_network=has_host_network)
 
 
 def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mount], maps: list[IdMap]) -> list[Json]:
@@ -233,18 +198,6 @@ def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mo
         mounts.append(entry)
     # A mount below another one comes after it, in whatever order they were written.
     return sorted(mounts, key=lambda mount: str(mount["destination"]).count("/"))
-
-
-def _sysfs(config: ContainerConfig, maps: list[IdMap], access: list[str]) -> Json:
-    if maps and config.network == "host":
-        # because sysfs shows a network namespace, and the host's does not belong to the container's user namespace
-        return _bind("/sys", "/sys", ["rbind", "rprivate", "nosuid", "noexec", "nodev", "rro", "ro"])
-    return {
-        "destination": "/sys",
-        "type": "sysfs",
-        "source": "sysfs",
-        "options": ["nosuid", "noexec", "nodev", *access],
-    }
 
 
 def _bind(source: str, target: str, options: list[str]) -> Json:

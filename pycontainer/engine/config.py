@@ -9,6 +9,7 @@ from pycontainer.engine import mounts, ports, restart
 from pycontainer.engine.health import HealthOptions
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, rlimit, signals
+from pycontainer.runtime.defaults import CAPABILITIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -275,13 +276,6 @@ def _ulimit(text: str) -> tuple[str, int, int]:
     return f"RLIMIT_{name.upper()}", *values
 
 
-# What docker grants by default.
-DEFAULT_CAPABILITIES = """
-CAP_AUDIT_WRITE CAP_CHOWN CAP_DAC_OVERRIDE CAP_FOWNER CAP_FSETID CAP_KILL CAP_MKNOD CAP_NET_BIND_SERVICE CAP_NET_RAW
-CAP_SETFCAP CAP_SETGID CAP_SETPCAP CAP_SETUID CAP_SYS_CHROOT
-""".split()
-
-
 def _capabilities(add: list[str], drop: list[str], *, privileged: bool, in_user_namespace: bool) -> list[str]:
     """The names to keep: docker's defaults less `drop` plus `add`; ALL stands for every one."""
     added, dropped = (
@@ -291,7 +285,7 @@ def _capabilities(add: list[str], drop: list[str], *, privileged: bool, in_user_
     if privileged or "CAP_ALL" in added:
         names = capability.available(in_user_namespace)
     else:
-        names = [] if "CAP_ALL" in dropped else list(DEFAULT_CAPABILITIES)
+        names = [] if "CAP_ALL" in dropped else list(CAPABILITIES)
     names = [name for name in names if name not in dropped]
     return names + [name for name in added if name not in names and name != "CAP_ALL"]
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import bundle, ports
+from pycontainer.engine import ports
 from pycontainer.kernel import signals
+from pycontainer.runtime import defaults
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 Json = dict[str, "Any"]
 
-_SHM_SIZE = 65536 << 10  # bytes, of the /dev/shm that bundle.py mounts
+_SHM_SIZE = 65536 << 10  # bytes, of the /dev/shm that runtime/defaults.py mounts
 
 
 def config(asked: ContainerConfig, image: Json, container_id: str) -> Json:
@@ -133,8 +134,8 @@ def host_config(asked: ContainerConfig, image: Json) -> Json:
         "Runtime": "pycontainer",
         "Isolation": "",
         **_limits(asked),
-        "MaskedPaths": None if asked.privileged else bundle.MASKED_PATHS,
-        "ReadonlyPaths": None if asked.privileged else bundle.READONLY_PATHS,
+        "MaskedPaths": None if asked.privileged else defaults.MASKED_PATHS,
+        "ReadonlyPaths": None if asked.privileged else defaults.READONLY_PATHS,
     }
     tmpfs = dict(text.split(":", 1) if ":" in text else (text, "") for text in values.get("tmpfs") or [])
     optional = {"Tmpfs": tmpfs or None, "Init": True if asked.init else None}

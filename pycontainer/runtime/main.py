@@ -21,30 +21,6 @@ if TYPE_CHECKING:
     from pycontainer.kernel.operation import Journal
     from pycontainer.runtime.error_log import ErrorLog
     from pycontainer.runtime.launch import Container
-    from pycontainer.runtime.spec import Process
-
-USAGE = """\
-usage: pycontainer-runtime [--root DIR] COMMAND …
-
-  run [-b BUNDLE] [--explain] [--pid-file F] [--console-socket S] [-d] ID   create, start, wait, delete
-  create [-b BUNDLE] [--explain] [--pid-file F] [--console-socket S] ID     make a container that waits for start
-  start ID                                                                 let it execute its program
-  state ID                                                                 print its state as JSON
-  exec [-t] [-d] [-e NAME=VALUE] [--cwd DIR] [-u UID[:GID]] … ID COMMAND…  execute one more program in it
-  exec -p FILE [-d] … ID                                                   the same; FILE says it as config.json does
-  kill [-a] ID [SIGNAL]                                                    send a signal (default SIGTERM)
-  delete [-f] ID                                                           remove it
-  list [-q] [-f table|json]                                                print all containers
-
-  -b, --bundle DIR      directory with config.json and the root file system (default: the current one)
-  --root DIR            where state is kept (default /run/pycontainer/runtime)
-  --log FILE            append errors to this file too
-  --log-format FORMAT   how: text (the default) or json
-  --debug               with what raised them
-  --explain             print each step on stderr, with its reason and the shell command that would do it
-
-A bundle is what the OCI runtime specification calls one; `runc spec` writes a config.json to begin with.
-"""
 
 # option -> (its name, whether it takes a value)
 _OPTIONS: dict[str, dict[str, tuple[str, bool]]] = {
@@ -89,15 +65,19 @@ _OPTIONS: dict[str, dict[str, tuple[str, bool]]] = {
     },
     "kill": {"-a": ("all", False), "--all": ("all", False)},
     "delete": {"-f": ("force", False), "--force": ("force", False)},
+    "features": {},
+    "spec": {"-b": ("bundle", True), "--bundle": ("bundle", True), "--rootless": ("rootless", False)},
     "list": {"-q": ("quiet", False), "--quiet": ("quiet", False), "-f": ("format", True), "--format": ("format", True)},
 }
 _OPTIONS["run"] = _OPTIONS["create"] | {"-d": ("detach", False), "--detach": ("detach", False)}
+_OPTIONS["run"]["--keep"] = ("keep", False)
 for _table in _OPTIONS.values():
     _table["-h"] = _table["--help"] = ("help", False)
 # These may stand more than once, and their value is a list.
 _LISTS = ("env", "additional-gids", "cap")
 # Their first operand is followed by somebody else's options: a command's own.
 _LEADING = ("", "exec")
+_callers_umask = 0o022
 
 
 def _parse(arguments: list[str], command: str) -> tuple[dict[str, Any], list[str]]:
@@ -137,7 +117,8 @@ def main() -> None:
     # A start lives too briefly to have garbage worth looking for; what stays longer enables it again (relay.py).
     gc.disable()
     standard.open_closed()
-    os.umask(0o022)
+    global _callers_umask
+    _callers_umask = os.umask(0o022)
     signals.restore_child_signal()
     signals.raise_ended()
     log = None
@@ -213,30 +194,37 @@ class _ExecFailed(Exception):
 
 
 def _main(arguments: list[str]) -> int:
-    if not arguments:
-        sys.stderr.write(USAGE)
-        return 1
     settings, rest = _parse(arguments, "")
     if "version" in settings:
-        print(f"pycontainer-runtime {__version__}\nspec: 1.1.0")
+        from pycontainer.runtime.state import OCI_VERSION
+
+        print(f"pycontainer-runtime {__version__}\nspec: {OCI_VERSION}")
         return 0
     if "help" in settings or rest[:1] in (["help"], ["h"]):
-        sys.stdout.write(USAGE)
-        return 0
+        return _help()
     if "log-format" in settings:
         from pycontainer.runtime.error_log import check_format
 
         check_format(settings["log-format"])
-    if not rest or rest[0] not in _COMMANDS:
-        raise UsageError(rest[0] if rest else "", "no such command", hint="see --help")
+    if not rest:
+        # As in runc, where nothing to do is no mistake.
+        return _help()
+    if rest[0] not in _COMMANDS:
+        raise UsageError(rest[0], "no such command", hint="see --help")
     if "systemd-cgroup" in settings:
         raise UsageError("pycontainer-runtime", "--systemd-cgroup", "cgroups are made directly in cgroupfs")
     root = settings.get("root", "/run/pycontainer/runtime")
     options, operands = _parse(rest[1:], rest[0])
     if "help" in options:
-        sys.stdout.write(USAGE)
-        return 0
+        return _help()
     return _COMMANDS[rest[0]](root, options, operands)
+
+
+def _help() -> int:
+    from pycontainer.runtime.usage import USAGE
+
+    sys.stdout.write(USAGE)
+    return 0
 
 
 def _one_id(operands: list[str], most: int = 1) -> str:
@@ -342,7 +330,8 @@ def _run(root: str, options: dict[str, Any], operands: list[str]) -> int:
             return relay.run()
         finally:
             # Before signals have their effect again.
-            launch.delete(container.state, force=True)
+            if "keep" not in options:
+                launch.delete(container.state, force=True)
             undo.forget()
             relay.close()
 
@@ -364,15 +353,15 @@ def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
         interpreter.execute_read_only(sys.orig_argv, dict(os.environ))
     from pycontainer.kernel import descriptors, process
     from pycontainer.kernel.undo import Undo
-    from pycontainer.runtime import join
+    from pycontainer.runtime import join, program
     from pycontainer.runtime.process_relay import JoinedRelay
 
-    program = _program(container.bundle, options, operands[1:])
+    wanted = program.choose(container.bundle, options, operands[1:])
     ours, theirs = descriptors.pair()
     console = _connect_console(options) if "detach" in options else theirs
     # Signals wait, because from the moment when the program runs they are for the program.
     with Undo() as undo:
-        joined = join.execute(container, program, journal, console=console)
+        joined = join.execute(container, wanted, journal, console=console)
         undo.push(process.end, joined.pidfd)
         state.write_pid(options.get("pid-file", ""), joined.pid)
         undo.forget()
@@ -384,44 +373,6 @@ def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
         return relay.run()
     finally:
         relay.close()
-
-
-def _program(bundle: str, options: dict[str, Any], words: list[str]) -> Process:
-    """What the options say; the rest is as --process says, or as the container's own program has it."""
-    from pycontainer.runtime import spec
-
-    path = options.get("process")
-    if not words and not path:
-        raise UsageError("pycontainer-runtime exec", "", "expected a command after the container's id", "see --help")
-    given = spec.Fields(spec.read_process(path) if path else spec.read(bundle).get("process"), "process")
-    fields = dict(given.data)
-    if words:
-        fields["args"] = words
-    if "tty" in options or not path:
-        fields["terminal"] = "tty" in options
-    if "cwd" in options:
-        fields["cwd"] = options["cwd"]
-    if "no-new-privs" in options:
-        fields["noNewPrivileges"] = True
-    fields["env"] = given.texts("env") + options.get("env", [])
-    user = dict(given.object("user").data)
-    if "user" in options:
-        uid, _, gid = options["user"].partition(":")
-        user["uid"], user["gid"] = _number("--user", uid), _number("--user", gid or "0")
-    gids = [_number("--additional-gids", text) for text in options.get("additional-gids", [])]
-    user["additionalGids"] = given.object("user").numbers("additionalGids") + gids
-    fields["user"] = user
-    sets = given.object("capabilities")
-    # Ambient ones have to be inheritable, which no option makes them.
-    kinds = ("bounding", "effective", "permitted", *(["ambient"] if sets.texts("inheritable") else []))
-    fields["capabilities"] = sets.data | {kind: sets.texts(kind) + options.get("cap", []) for kind in kinds}
-    return spec.Process(spec.Fields(fields, "process"))
-
-
-def _number(option: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
-        raise UsageError(option, repr(text), "must be a number")
-    return int(text)
 
 
 def _state(root: str, options: dict[str, Any], operands: list[str]) -> int:
@@ -474,6 +425,29 @@ def _list(root: str, options: dict[str, Any], operands: list[str]) -> int:
     return 0
 
 
+def _spec(root: str, options: dict[str, Any], operands: list[str]) -> int:
+    _no_operands("spec", operands)
+    from pycontainer.runtime import template
+
+    # Because the file is the caller's, to be edited.
+    os.umask(_callers_umask)
+    template.write(options.get("bundle", "."), rootless="rootless" in options)
+    return 0
+
+
+def _features(root: str, options: dict[str, Any], operands: list[str]) -> int:
+    _no_operands("features", operands)
+    from pycontainer.runtime import features
+
+    print(features.show(), end="")
+    return 0
+
+
+def _no_operands(command: str, operands: list[str]) -> None:
+    if operands:
+        raise UsageError(f"pycontainer-runtime {command}", " ".join(operands), "expected nothing more", "see --help")
+
+
 _COMMANDS = {
     "run": _run,
     "exec": _exec,
@@ -483,6 +457,8 @@ _COMMANDS = {
     "kill": _kill,
     "delete": _delete,
     "list": _list,
+    "spec": _spec,
+    "features": _features,
 }
 
 if __name__ == "__main__":

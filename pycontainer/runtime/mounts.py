@@ -38,6 +38,9 @@ _FLAGS: dict[str, tuple[int, int, int, int]] = {
     "loud": (0, k.MS_SILENT, 0, 0),
     "defaults": (0, 0, 0, 0),
 }
+# For everything below the mount too: option -> (MOUNT_ATTR_* to set, MOUNT_ATTR_* to clear)
+_RECURSIVE = {f"r{name}": (set_, clear) for name, (_, _, set_, clear) in _FLAGS.items() if set_ | clear}
+_BIND = ("bind", "rbind")
 PROPAGATION = {
     "private": k.MS_PRIVATE,
     "rprivate": k.MS_PRIVATE | k.MS_REC,
@@ -66,7 +69,7 @@ class Options:
         self.recursive = False
         data = []
         for option in options:
-            if option in ("bind", "rbind"):
+            if option in _BIND:
                 # Whichever comes last, as in runc: mount(2) is given both.
                 self.recursive = self.recursive or option == "rbind"
             elif option in PROPAGATION:
@@ -75,8 +78,8 @@ class Options:
                 flags, clear_flags, set_, clear = _FLAGS[option]
                 self.flags = self.flags & ~clear_flags | flags
                 self.set, self.clear = self.set & ~clear | set_, self.clear & ~set_ | clear
-            elif option.startswith("r") and option[1:] in _FLAGS and (_FLAGS[option[1:]][2] | _FLAGS[option[1:]][3]):
-                _, _, set_, clear = _FLAGS[option[1:]]
+            elif option in _RECURSIVE:
+                set_, clear = _RECURSIVE[option]
                 self.recursive_set |= set_
                 self.recursive_clear |= clear
             elif option in ("idmap", "ridmap", "tmpcopyup"):
@@ -84,3 +87,8 @@ class Options:
             else:
                 data.append(option)
         self.data = ",".join(data)
+
+
+def names() -> list[str]:
+    """Every option that is not the file system's own, sorted: `mountOptions` of features.md."""
+    return sorted({*_BIND, *PROPAGATION, *_FLAGS, *_RECURSIVE})

@@ -11,6 +11,8 @@ from pycontainer.runtime.spec import Fields
 
 Json = dict[str, object]
 
+REFUSED = ("network", "rdma")
+
 
 class Limit:
     """One write: `value` into `file`, which belongs to `controller`, because config.json says so at `field`."""
@@ -57,7 +59,7 @@ def limits(resources: Json) -> list[Limit]:
         if "/" in file or "." not in file:
             raise UsageError("read config.json", f"linux.resources.unified.{file}", "must be a cgroup file's name")
         found.append(Limit(file.partition(".")[0], file, value, f"linux.resources.unified.{file}"))
-    for field in ("network", "rdma"):
+    for field in REFUSED:
         if resources.get(field):
             raise HostError("set limit", f"linux.resources.{field}", "cgroup v2 has no such control here", "remove it")
     return found

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 
+OLDEST_VERSION = "1.0.0"
+# What is refused by name where it is set, of `process` and of `linux`.
+REFUSED_OF_PROCESS = ("apparmorProfile", "selinuxLabel")
+REFUSED_OF_LINUX = ("seccomp", "mountLabel", "intelRdt", "personality", "timeOffsets")
+# The hooks that are run; all others are refused.
+HOOKS: tuple[str, ...] = ()
+
 
 class Fields:
     """One JSON object of config.json, read with its types checked; errors name the field's full path."""
@@ -139,7 +146,7 @@ class Process:
             raise UsageError("read config.json", "process.args", "names no program")
         if not self.cwd.startswith("/"):
             raise UsageError("read config.json", "process.cwd", f"must be an absolute path, not {self.cwd!r}")
-        for name in ("apparmorProfile", "selinuxLabel"):
+        for name in REFUSED_OF_PROCESS:
             if fields.data.get(name):
                 raise HostError("read config.json", f"process.{name}", "not supported", f"remove process.{name}")
 
@@ -281,9 +288,9 @@ def _check(fields: Fields, linux: Fields, namespaces: dict[int, str], uids: list
         if fields.data.get(name) and TYPES[kind] not in namespaces:
             raise UsageError("read config.json", name, "needs a UTS namespace")
     hooks = fields.object("hooks").data
-    if any(hooks.values()):
+    if any(value for name, value in hooks.items() if name not in HOOKS):
         raise HostError("read config.json", "hooks", "hooks are not supported", "remove the hooks")
-    for name in ("seccomp", "mountLabel", "intelRdt", "personality", "timeOffsets"):
+    for name in REFUSED_OF_LINUX:
         if linux.data.get(name):
             raise HostError("read config.json", f"linux.{name}", "not supported", f"remove linux.{name}")
 
@@ -296,7 +303,7 @@ def load(bundle: str) -> Spec:
 
 def read(bundle: str) -> Any:
     """The value of a bundle's config.json, unchecked. Raises UsageError."""
-    hint = "a bundle is a directory with config.json and the root file system; `runc spec` writes one"
+    hint = "a bundle is a directory with config.json and the root file system; `pycontainer-runtime spec` writes one"
     return _read_json("read config.json", os.path.join(bundle, "config.json"), hint)
 
 

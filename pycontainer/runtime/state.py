@@ -15,6 +15,9 @@ from pycontainer.kernel import process
 
 Json = dict[str, object]
 
+# Of the OCI runtime specification.
+OCI_VERSION = "1.1.0"
+
 
 def check_id(container_id: str) -> None:
     """Raise UsageError for an id that could not be a directory's name."""
@@ -109,7 +112,7 @@ class State:
         """The state as the specification has it."""
         status = self.status()
         return {
-            "ociVersion": "1.1.0",
+            "ociVersion": OCI_VERSION,
             "id": self.container_id,
             "status": status,
             "pid": self.pid if status not in ("creating", "stopped") else 0,

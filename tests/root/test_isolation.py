@@ -11,9 +11,8 @@ import tiny_elf
 from conftest import Pycontainer
 from tiny_elf import needs_x86_64
 
-from pycontainer.engine.bundle import MASKED_PATHS, READONLY_PATHS
-from pycontainer.engine.config import DEFAULT_CAPABILITIES
 from pycontainer.kernel import capability
+from pycontainer.runtime.defaults import CAPABILITIES, MASKED_PATHS, READONLY_PATHS
 
 
 def run(box: Pycontainer, script: str, *options: str) -> subprocess.CompletedProcess:
@@ -122,7 +121,7 @@ def masks(box: Pycontainer, *options: str) -> dict[str, int]:
     return {key: int(value, 16) for key, value in (line.split(":\t") for line in text.splitlines())}
 
 
-DEFAULT = capability.mask(DEFAULT_CAPABILITIES)
+DEFAULT = capability.mask(CAPABILITIES)
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import pytest
 from pycontainer import json_text
 from pycontainer.cli import request
 from pycontainer.engine import bundle
-from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig
+from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.user import User
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel import capability
 from pycontainer.kernel.namespace import TYPES, IdMap
+from pycontainer.runtime.defaults import CAPABILITIES
 from pycontainer.runtime.spec import Spec
 
 ID = "0123456789abcdef" * 4
@@ -161,7 +162,7 @@ def test_the_default_container() -> None:
     assert process["noNewPrivileges"] is False
     assert process["rlimits"] == []
     for kind in ("bounding", "effective", "permitted"):
-        assert set(process["capabilities"][kind]) == set(DEFAULT_CAPABILITIES)
+        assert set(process["capabilities"][kind]) == set(CAPABILITIES)
     assert process["capabilities"]["inheritable"] == process["capabilities"]["ambient"] == []
     assert value["root"] == {"path": "/state/rootfs", "readonly": False}
     assert value["hostname"] == "box"
@@ -212,7 +213,7 @@ def test_a_user_other_than_root_has_capabilities_only_to_gain() -> None:
     process = build(user=ALICE)["process"]
     assert process["user"] == {"uid": 1000, "gid": 1000, "additionalGids": [29]}
     assert process["capabilities"]["effective"] == process["capabilities"]["permitted"] == []
-    assert set(process["capabilities"]["bounding"]) == set(DEFAULT_CAPABILITIES)
+    assert set(process["capabilities"]["bounding"]) == set(CAPABILITIES)
     assert "HOME=/home/alice" in process["env"]
 
 

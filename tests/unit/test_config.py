@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainer.cli import request
-from pycontainer.engine.config import DEFAULT_CAPABILITIES, ContainerConfig, parse_size
+from pycontainer.engine.config import ContainerConfig, parse_size
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, signals
+from pycontainer.runtime.defaults import CAPABILITIES
 
 
 def make(**values: Any) -> ContainerConfig:
@@ -229,7 +230,7 @@ def test_any_accepted_ulimit_is_one_that_the_interpreter_takes(text: str) -> Non
 
 
 EVERY = set(capability.available(True))
-DEFAULT = set(DEFAULT_CAPABILITIES)
+DEFAULT = set(CAPABILITIES)
 
 
 @pytest.mark.parametrize(
