@@ -15,7 +15,7 @@ import xml.etree.ElementTree as ElementTree
 def report(tier: str, path: str) -> bool:
     """Print a tier's lines; whether it is as it should be."""
     if not os.path.exists(path):
-        print(f"{tier:8} no report: the session did not end")
+        print(f"{tier:9} no report: the session did not end")
         return False
     outcomes: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
@@ -30,13 +30,13 @@ def report(tier: str, path: str) -> bool:
             reasons[kinds["skipped"].get("message") or "no reason given"] += 1
         else:
             outcomes["passed"] += 1
-    print(f"{tier:8} {outcomes['passed']} passed, {outcomes['failed']} failed, {outcomes['skipped']} skipped")
+    print(f"{tier:9} {outcomes['passed']} passed, {outcomes['failed']} failed, {outcomes['skipped']} skipped")
     for name in failed:
-        print(f"         failed: {name}")
+        print(f"          failed: {name}")
     for reason, count in sorted(reasons.items()):
-        print(f"         skipped {count}: {reason}")
+        print(f"          skipped {count}: {reason}")
     if not outcomes["passed"] and not outcomes["failed"]:
-        print("         the whole tier was skipped, which is a failure")
+        print("          the whole tier was skipped, which is a failure")
     return outcomes["passed"] > 0 and not outcomes["failed"]
 
 
