@@ -112,32 +112,42 @@ def _mount(settings: Settings, container_id: str, mounts: bool) -> int:
     connection = open_database(settings.root)
     container = containers.get(connection, container_id)
     layers = Store(settings.root, connection).get(container.image_id).layers
+    directory = settings.container_directory(container_id)
     journal, target = Journal(), settings.mount_point()
-    overlay.mount_root(journal, layers, settings.container_directory(container_id), container.id_maps, target)
+    trees = _open_mounts(settings, connection, container, layers, journal) if mounts else []
+    overlay.mount_root(journal, layers, directory, container.id_maps, target)
     root = os.open(target, _ROOT)
-    if mounts:
-        found = volumes.prepare(settings, connection, container_id, container.config, layers, journal)
-        binds = [
-            (each.source, each.target, each.options, container.id_maps if each.mapped else [])
-            for each in found
-            if each.kind != "tmpfs"
-        ]
-        # What a start has written; a copy to one of these is refused, for the next start writes them anew.
-        written = [
-            f"{settings.container_directory(container_id)}/{name}" for name in ("hosts", "hostname", "resolv.conf")
-        ]
-        binds += [(path, f"/etc/{os.path.basename(path)}", ["bind"], []) for path in written if os.path.exists(path)]
-        for source, destination, options, maps in sorted(binds, key=lambda each: each[1].count("/")):
-            _attach(journal, root, source, destination, Options(options), maps)
-        if container.config.read_only:
-            mount.mount_setattr(root, 0, set_=mount.MOUNT_ATTR_RDONLY)
+    for tree, source, destination, options in trees:
+        journal.perform(AttachTree(root, tree, destination, options, f"volume {source}", ""))
+    if mounts and container.config.read_only:
+        mount.mount_setattr(root, 0, set_=mount.MOUNT_ATTR_RDONLY)
     return mount.open_tree(mount.AT_FDCWD, target, _CLONE | mount.AT_RECURSIVE)
 
 
-def _attach(journal: Journal, root: int, source: str, target: str, options: Options, maps: list[IdMap]) -> None:
-    what = f"volume {source}"
-    tree = journal.perform(CloneTree(source, options, what, maps, maps))
-    journal.perform(AttachTree(root, tree, target, options, what, ""))
+def _open_mounts(
+    settings: Settings, connection: sqlite3.Connection, container: Container, layers: list[str], journal: Journal
+) -> list[tuple[int, str, str, Options]]:
+    """What is to be mounted in the root: tree, source, target, options.
+
+    Before the root is mounted, which a bind of what is above it would take along.
+    """
+    journal.perform(overlay.PrivateMounts())
+    found = volumes.prepare(settings, connection, container.id, container.config, layers, journal)
+    binds = [
+        (each.source, each.target, each.options, container.id_maps if each.mapped else [])
+        for each in found
+        if each.kind != "tmpfs"
+    ]
+    # What a start has written; a copy to one of these is refused, for the next start writes them anew.
+    directory = settings.container_directory(container.id)
+    written = [f"{directory}/{name}" for name in ("hosts", "hostname", "resolv.conf")]
+    binds += [(path, f"/etc/{os.path.basename(path)}", ["bind"], []) for path in written if os.path.exists(path)]
+    trees = []
+    for source, destination, names, maps in sorted(binds, key=lambda each: each[1].count("/")):
+        options = Options(names)
+        tree = journal.perform(CloneTree(source, options, f"volume {source}", maps, maps))
+        trees.append((tree, source, destination, options))
+    return trees
 
 
 class Worker:

@@ -136,6 +136,7 @@ def _begin(
             console=ends.console,
             tethered=True,
             sibling=True,
+            root_mounts=wiring.root_mounts,
         )
         undo.push(launch.delete, created.state, force=True)
         ours = ends.take(*request.size)

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 class Wiring:
     """One start of a container. What it has leased stays the same over restarts: its address, its ports of the host's.
 
-    reserved  sockets that keep the host's ports for the container as long as somebody has them open
+    reserved     sockets that keep the host's ports for the container as long as somebody has them open
+    root_mounts  how many mounts `prepare` has made at the root's path
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Wiring:
         self._address = ""
         self._bindings: list[Binding] = []
         self.reserved: list[int] = []
+        self.root_mounts = 0
         self._directory = settings.container_directory(container.id)
 
     def prepare(self, connection: sqlite3.Connection, notify: Callable[[str], None], *, first: bool) -> Spec:
@@ -79,7 +81,9 @@ class Wiring:
         elif self._config.network == "host" and self._config.ports:
             notify(ports.DISCARDED)
         root = self._settings.mount_point()
-        overlay.mount_root(self._journal, self._image.layers, self._directory, self._container.id_maps, root)
+        self.root_mounts = overlay.mount_root(
+            self._journal, self._image.layers, self._directory, self._container.id_maps, root
+        )
         return self._write_bundle(connection, root, notify)
 
     def _write_bundle(self, connection: sqlite3.Connection, root: str, notify: Callable[[str], None]) -> Spec:

@@ -186,8 +186,8 @@ def make_directories(directory: str, id_base: int) -> None:
         os.chown(f"{directory}/{name}", id_base, id_base)
 
 
-def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[IdMap], target: str) -> None:
-    """Mount the root file system on the directory `target`, in a mount namespace of this process.
+def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[IdMap], target: str) -> int:
+    """Mount the root file system on the directory `target`, in a mount namespace of this process; how many mounts.
 
     layers     absolute directories, base first
     directory  what make_directories made
@@ -213,3 +213,4 @@ def mount_root(journal: Journal, layers: list[str], directory: str, maps: list[I
             os.close(userns)
         lowers = [f"{target}/{position}" for position in range(len(lowers))]
     journal.perform(MountOverlay(lowers, f"{directory}/upper", f"{directory}/work", target))
+    return 2 if maps else 1

@@ -48,13 +48,15 @@ def create(
     console: _socket.socket | None = None,
     tethered: bool = False,
     sibling: bool = False,
+    root_mounts: int = 0,
 ) -> Container:
     """Make the container and leave it waiting for `start`. Raises a PycontainerError; then nothing is left of it.
 
-    stdio     descriptors that become the program's 0, 1, 2 (unless it has a terminal)
-    console   where the terminal's master is sent, with SCM_RIGHTS
-    tethered  the container dies with its parent
-    sibling   its parent is the caller's parent, and not the caller
+    stdio        descriptors that become the program's 0, 1, 2 (unless it has a terminal)
+    console      where the terminal's master is sent, with SCM_RIGHTS
+    tethered     the container dies with its parent
+    sibling      its parent is the caller's parent, and not the caller
+    root_mounts  how many mounts at the root's path are the caller's own, in a mount namespace of its own
     """
     if spec.process.terminal and console is None:
         raise HostError("create container", container_id, "a terminal needs a console socket", "--console-socket PATH")
@@ -81,7 +83,7 @@ def create(
         undo.push(ours.close)
         with Undo() as inherited_descriptors:
             inherited_descriptors.push(theirs.close)
-            root_tree, trees = _open_trees(spec, cgroup_path, journal, inherited_descriptors)
+            root_tree, trees = _open_trees(spec, cgroup_path, root_mounts, journal, inherited_descriptors)
             inherited = init.Inherited(
                 sync=theirs,
                 start=listener,
@@ -267,10 +269,14 @@ def _has_no_swap(path: str) -> bool:
         return True
 
 
-def _open_trees(spec: Spec, cgroup_path: str, journal: Journal, held: Undo) -> tuple[int, dict[int, int]]:
+def _open_trees(
+    spec: Spec, cgroup_path: str, root_mounts: int, journal: Journal, held: Undo
+) -> tuple[int, dict[int, int]]:
     root_options = Options(["rbind"])
     root_tree = journal.perform(parent.CloneTree(spec.root, root_options, "the root file system", [], []))
     held.push(os.close, root_tree)
+    if root_mounts and any(entry.is_bind and _is_above(entry.source, spec.root) for entry in spec.mounts):
+        journal.perform(parent.LeaveRoot(spec.root, root_mounts))
     trees = {}
     for position, entry in enumerate(spec.mounts):
         if entry.is_bind:
@@ -285,6 +291,10 @@ def _open_trees(spec: Spec, cgroup_path: str, journal: Journal, held: Undo) -> t
         held.push(os.close, tree)
         trees[position] = tree
     return root_tree, trees
+
+
+def _is_above(source: str, root: str) -> bool:
+    return f"{root}/".startswith(f"{os.path.realpath(source).rstrip('/')}/")
 
 
 def _clone(spec: Spec, cgroup_path: str, journal: Journal, flags: int) -> tuple[int, int]:

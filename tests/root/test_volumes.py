@@ -174,6 +174,28 @@ def test_a_source_that_cannot_be_mapped_itself_is_named(box: Pycontainer, unmapp
     assert "bind-nonrecursive" not in result.stderr, "which would not help"
 
 
+@pytest.mark.parametrize("options", [(), ("--userns", "host")], ids=["own ids", "host ids"])
+def test_a_source_above_the_place_where_roots_are_mounted(box: Pycontainer, options: tuple[str, ...]) -> None:
+    """What is mounted there for the container itself is no part of the volume, and does not keep it from being mapped.
+
+    /run is such a source, and / is.
+    """
+    if not options and os.uname().release.startswith(("5.", "6.0.", "6.1.", "6.2.")):
+        pytest.skip("Linux 6.3 is the first with ID-mapped mounts of tmpfs")
+    volume = ("-v", f"{box.state}:/v:ro", *options)
+    result = run(
+        box, "ls -d /v/launcher.sock; ls -A /v/rootfs; grep -c ' /v[ /]' /proc/self/mountinfo", *volume, check=True
+    )
+    assert result.stdout == "/v/launcher.sock\n1\n"
+    box("create", "--name", "above", *volume, "busybox", "true", check=True)
+    try:
+        assert box("cp", "above:/v/rootfs", "-", text=False, check=True).stdout
+        explained = run(box, "true", "--explain", *volume, check=True).stderr
+        assert f'umount2("{box.state}/rootfs", MNT_DETACH)' in explained
+    finally:
+        box("rm", "above", check=True)
+
+
 def test_without_a_map_root_in_the_container_is_nobody_on_the_host(box: Pycontainer, place: pathlib.Path) -> None:
     (place / "secret").write_text("x")
     (place / "secret").chmod(0o600)

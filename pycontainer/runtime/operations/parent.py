@@ -67,6 +67,28 @@ class WriteFile(Operation):
         cgroup.write(self.path, self.value)
 
 
+class LeaveRoot(Operation):
+    """Unmount the root file system here, where a bind of what is above it would take it along: umount2(2)."""
+
+    group = "mounts"
+    step = "unmount the root file system"
+    reason = "a volume holds the place where it is mounted, and would hold it too; what was opened of it stays"
+
+    def __init__(self, path: str, count: int) -> None:
+        self.path = path
+        self.count = count
+
+    def describe(self) -> str:
+        return "\n".join([f"umount2({quoted(self.path)}, MNT_DETACH)"] * self.count)
+
+    def shell(self) -> str:
+        return "\n".join([f"umount --lazy {word(self.path)}"] * self.count)
+
+    def execute(self) -> None:
+        for _ in range(self.count):
+            mount.umount2(self.path, mount.MNT_DETACH)
+
+
 class CloneTree(Operation):
     """A detached copy of a mount or directory, for the child to attach; returns its descriptor.
 
