@@ -61,16 +61,16 @@ def create(
     if spec.process.terminal and console is None:
         raise HostError("create container", container_id, "a terminal needs a console socket", "--console-socket PATH")
     with Undo() as undo:
-        container = state.reserve(root, container_id, spec.bundle, spec.annotations)
-        directory = container.directory
-        undo.push(state.forget, directory)
         hierarchy = cgroup.find_hierarchy()
         cgroup_path = _cgroup_path(spec, container_id, root, hierarchy)
+        container = state.reserve(root, container_id, spec.bundle, spec.annotations, cgroup_path)
+        directory = container.directory
+        undo.push(state.forget, directory)
         if hierarchy is not None:
             controllers = _make_cgroup(hierarchy, cgroup_path, journal)
             # Only now, because until it was made it may have been somebody else's.
             undo.push(remove_cgroup, cgroup_path)
-            container.own_cgroup(cgroup_path)
+            container.own_cgroup()
             # So that `delete` finds it, should this process be killed.
             container.save()
             _limit(spec, hierarchy, cgroup_path, controllers, journal)
@@ -163,6 +163,10 @@ def delete(container_state: state.State, *, force: bool = False) -> None:
             pass
     if container_state.has_cgroup():
         remove_cgroup(container_state.cgroup)
+    elif container_state.cgroup and not container_state.cgroup_inode:
+        # Who made it was killed, perhaps before it could say that this one is its own; it is if it is empty.
+        cgroup.remove_if_empty(container_state.cgroup)
+        cgroup.remove_parents(container_state.cgroup)
     state.forget(container_state.directory)
 
 

@@ -67,9 +67,9 @@ class State:
             return False
         return start_time == self.start_time and status not in ("Z", "X")
 
-    def own_cgroup(self, path: str) -> None:
-        """Remember a cgroup that was made for it. Raises OSError."""
-        self.cgroup, self.cgroup_inode = path, os.stat(path).st_ino
+    def own_cgroup(self) -> None:
+        """Remember that its cgroup was made for it. Raises OSError."""
+        self.cgroup_inode = os.stat(self.cgroup).st_ino
 
     def has_cgroup(self) -> bool:
         """Whether its cgroup is still there."""
@@ -139,8 +139,13 @@ class State:
         os.rename(f"{path}.new", path)
 
 
-def reserve(root: str, container_id: str, bundle: str, annotations: dict[str, str]) -> State:
-    """Take the id for a container that this process makes: its directory, and its State. Raises Conflict, OSError."""
+def reserve(root: str, container_id: str, bundle: str, annotations: dict[str, str], cgroup: str) -> State:
+    """Take the id for a container that this process makes: its directory, and its State.
+
+    cgroup  the directory that will be made for it, which is not its own yet
+
+    Raises Conflict, OSError.
+    """
     check_id(container_id)
     os.makedirs(root, mode=0o700, exist_ok=True)
     clear_unfinished(root)
@@ -151,6 +156,7 @@ def reserve(root: str, container_id: str, bundle: str, annotations: dict[str, st
     os.mkdir(made, 0o700)
     directory = os.path.join(root, container_id)
     reserved = State(made, pid, start_time, bundle, annotations, is_creating=True)
+    reserved.cgroup = cgroup
     try:
         reserved.save()
         os.rename(made, directory)

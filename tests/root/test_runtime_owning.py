@@ -15,6 +15,7 @@ from conftest import wait_until
 from test_runtime import RUNTIME, SECONDS, Runtime, rootfs, runtime  # noqa: F401
 
 from pycontainer.kernel import cgroup
+from pycontainer.runtime import state
 
 
 def other_root(runtime: Runtime) -> Runtime:  # noqa: F811
@@ -145,6 +146,24 @@ class TestCreating:
         wait_until(lambda: runtime.state()["status"] in ("stopped", "created"))
         runtime("delete", "--force", "c")
         assert not group(runtime).exists()
+
+
+@pytest.mark.parametrize("is_empty", [True, False])
+def test_a_cgroup_whose_creator_was_killed_before_it_could_say_so(runtime: Runtime, is_empty: bool) -> None:  # noqa: F811
+    """An empty one is its own, for otherwise nobody would ever remove it; one in use is somebody else's."""
+    place = group(runtime)
+    runtime.root.mkdir(parents=True)
+    reserved = state.reserve(str(runtime.root), "c", str(runtime.bundle), {}, str(place))
+    reserved.pid, reserved.start_time = 1, 0
+    reserved.save()
+    (place if is_empty else place / "in use").mkdir(parents=True)
+    try:
+        runtime("delete", "c")
+        assert place.exists() is not is_empty
+    finally:
+        for left in (place / "in use", place, place.parent):
+            if left.exists():
+                left.rmdir()
 
 
 def test_what_a_killed_create_has_left_is_cleared(runtime: Runtime) -> None:  # noqa: F811
