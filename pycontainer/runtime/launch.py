@@ -74,9 +74,8 @@ def create(
             # So that `delete` finds it, should this process be killed.
             container.save()
             _limit(spec, hierarchy, cgroup_path, controllers, journal)
-        elif limits := resources.limits(spec.resources):
-            hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
-            raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
+        else:
+            _check_no_limits(spec)
         listener = descriptors.listen(directory, "start.sock")
         undo.push(listener.close)
         ours, theirs = descriptors.pair()
@@ -221,6 +220,13 @@ def _make_cgroup(hierarchy: cgroup.Hierarchy, path: str, journal: Journal) -> li
             raise
         hint = "end what runs in it, or name another one in linux.cgroupsPath"
         raise Conflict("make cgroup", path, "it is there already, and not empty", hint) from None
+
+
+def _check_no_limits(spec: Spec) -> None:
+    """Raises HostError where there is a limit."""
+    if limits := resources.limits(spec.resources):
+        hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
+        raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
 
 
 def _limit(spec: Spec, hierarchy: cgroup.Hierarchy, path: str, controllers: list[str], journal: Journal) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import new_directory, wait_until
+from conftest import SESSION, new_directory, wait_until
 
 from pycontainer.kernel import cgroup
 
@@ -60,7 +60,7 @@ class Runtime:
             ],
             "linux": {
                 "namespaces": [{"type": kind} for kind in ("mount", "pid", "uts", "ipc", "network", "cgroup")],
-                "cgroupsPath": f"/{directory.name}/c",
+                "cgroupsPath": f"/{SESSION}{directory.name}/c",
             },
         }
 
@@ -115,7 +115,9 @@ def runtime(rootfs: pathlib.Path) -> Iterator[Runtime]:
     shutil.rmtree(directory)
     assert left == [], "every test deletes its containers"
     hierarchy = cgroup.find_hierarchy()
-    assert not hierarchy or not os.path.exists(f"{hierarchy.mountpoint}/{directory.name}"), "the parent goes too"
+    assert not hierarchy or not os.path.exists(f"{hierarchy.mountpoint}/{SESSION}{directory.name}"), (
+        "the parent goes too"
+    )
 
 
 class TestLife:
