@@ -307,12 +307,16 @@ def belongings(*marks: str) -> set[str]:
 
 
 def processes() -> set[str]:
-    """This session's monitors and the like: name and pid. The launcher is none of them, and clients are awaited."""
+    """This session's monitors and the like: name and pid; not the launcher with its spare ones. Clients are awaited."""
     found = set()
     for pid in filter(str.isdecimal, os.listdir("/proc")):
         try:
             name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-            if name.startswith("pyc-") and SESSION.encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes():
+            if (
+                name.startswith("pyc-")
+                and name != "pyc-spare"
+                and SESSION.encode() in pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+            ):
                 found.add(f"{name} {pid}")
         except OSError:
             continue

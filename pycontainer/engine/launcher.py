@@ -1,11 +1,13 @@
 """The launcher: one process that has everything in memory and forks the monitors.
 
     client ── connect STATE/launcher.sock ──▶ launcher ── fork ──▶ a process that serves this one connection
+                                                  └────── fork ──▶ the same for the next one: it waits already
 
 Starting an interpreter and importing the engine takes longer than starting a container. So the first command that needs
 it starts the launcher, as tmux starts its server, and every later one finds it warm; and the memory of a hundred
 monitors is mostly the launcher's, shared. It keeps no state and never looks at what clients send: it accepts, forks,
-and the child reads. Killing it costs the next command the time to start another.
+and the child reads. When it has nothing to do it forks a child, and that one of its own, for the next client. Killing
+it costs the next command the time to start another.
 
 When one of its processes is killed, it has another one look for what that has left (repair.py): the container of a
 monitor that was killed need not wait for the next command.
@@ -27,8 +29,7 @@ from pycontainer.engine.ask import SOCKET
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import PycontainerError, UsageError
 from pycontainer.kernel import descriptors, environment, namespace, process, signals
-from pycontainer.kernel.operation import Journal
-from pycontainer.monitor import messages
+from pycontainer.monitor import errand, messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,8 +38,10 @@ if TYPE_CHECKING:
 PROCESS_NAME = "pycontainer"
 MARK = b"pycontainer.engine.launcher"  # in its command line
 
+SPARE_NAME = "pyc-spare"
+
 _IDLE = 600.0  # seconds
-_NAMESPACES = ("mount", "network", "uts", "ipc")
+_REST = 0.05  # seconds without a client, until the process for the next one is made
 
 
 def pid(settings: Settings) -> int:
@@ -81,15 +84,28 @@ def serve(settings: Settings, ready: int) -> None:
     poll.register(listener.fileno(), select.POLLIN)
     poll.register(wake, select.POLLIN)
     repairer = 0
-    while events := dict(poll.poll(_IDLE * 1000)):
+    ours = [lock, wake, wake_writer]
+    spare: _socket.socket | None = None
+    rested = False
+    while True:
+        events = dict(poll.poll((_IDLE if rested else _REST) * 1000))
+        if not events and rested:
+            break
+        if not events:
+            # Now, because nobody waits for it, and the last start has both processors for itself.
+            rested = True
+            spare = spare or _make_spare(settings, listener, ours)
         if listener.fileno() in events:
             if _stamps() != stamps:
                 break
-            _fork(settings, listener, [lock, wake, wake_writer])
+            _serve_in_child(settings, descriptors.accept(listener), spare, listener, ours)
+            if spare is not None:
+                spare.close()
+            spare, rested = None, False
         if wake in events:
             os.read(wake, 4096)
             if _reap(repairer):
-                repairer = _repair(settings, listener, [lock, wake, wake_writer])
+                repairer = _repair(settings, listener, ours)
     # The name goes first; who has connected before, or finds the code changed, is answered by a new launcher.
     _unlink(path)
 
@@ -152,14 +168,29 @@ def _become_child(listener: _socket.socket, ours: list[int]) -> None:
         os.close(descriptor)
 
 
-def _fork(settings: Settings, listener: _socket.socket, ours: list[int]) -> None:
-    connection = descriptors.accept(listener)
+def _serve_in_child(
+    settings: Settings,
+    connection: _socket.socket,
+    spare: _socket.socket | None,
+    listener: _socket.socket,
+    ours: list[int],
+) -> None:
+    """Have the connection served by the spare process, or else by a new one."""
     try:
-        if descriptors.peer(connection)[1] == 0 and os.fork() == 0:
+        if descriptors.peer(connection)[1] != 0:
+            return
+        if spare is not None:
+            try:
+                messages.send(spare, {}, [connection.fileno()])
+                return
+            except OSError:
+                # It was killed.
+                pass
+        if os.fork() == 0:
             status = 1
             try:
                 _become_child(listener, ours)
-                _serve_connection(settings, connection)
+                _serve_connection(settings, connection, None)
                 status = 0
             finally:
                 os._exit(status)
@@ -170,23 +201,77 @@ def _fork(settings: Settings, listener: _socket.socket, ours: list[int]) -> None
         connection.close()
 
 
+def _make_spare(settings: Settings, listener: _socket.socket, ours: list[int]) -> _socket.socket | None:
+    """Fork a process, and a child of it, for the next client: a channel to it, None where there is none to be had.
+
+    It ends when the channel is closed.
+    """
+    try:
+        channel, theirs = descriptors.pair()
+    except OSError:
+        return None
+    try:
+        if os.fork() == 0:
+            status = 1
+            try:
+                channel.close()
+                _become_child(listener, ours)
+                _wait_for_client(settings, theirs)
+                status = 0
+            finally:
+                os._exit(status)
+    except OSError:
+        channel.close()
+        return None
+    finally:
+        theirs.close()
+    return channel
+
+
+def _wait_for_client(settings: Settings, channel: _socket.socket) -> None:
+    from pycontainer.engine import start
+
+    process.set_name(SPARE_NAME)
+    worker = errand.Worker(start.Work(settings).handle)
+    _, passed = messages.receive(channel)
+    channel.close()
+    if passed:
+        _serve_connection(settings, descriptors.adopt(passed[0]), worker)
+
+
 # The process that serves one connection.
 
 
-def _serve_connection(settings: Settings, connection: _socket.socket) -> None:
-    _, passed = messages.receive(connection)
-    if not passed:
-        return
+class Client:
+    """What a process of the launcher's has of the one client that it serves.
+
+    body    a memfd with its request
+    passed  the other descriptors that came with it
+    moved   this process has entered the client's namespaces
+    worker  a child for a monitor to use, or None
+    """
+
+    def __init__(self, settings: Settings, connection: _socket.socket, worker: errand.Worker | None) -> None:
+        """Raises OSError."""
+        self.settings = settings
+        self.connection = connection
+        self.worker = worker
+        self.moved = False
+        _, (self.body, *self.passed) = messages.receive(connection)
+
+
+def _serve_connection(settings: Settings, connection: _socket.socket, worker: errand.Worker | None) -> None:
     try:
-        request = messages.read_request(passed[0])
-        os.close(passed.pop(0))
-        _join_namespaces(descriptors.peer(connection)[0])
+        client = Client(settings, connection, worker)
+        request = messages.read_request(client.body)
+        # Because the paths and the network that it names are its own.
+        client.moved = namespace.join(descriptors.peer(connection)[0])
         messages.send(connection, {"say": "accepted"})
     except (OSError, ValueError):
         return
     gc.enable()
     try:
-        _VERBS[request["do"]](settings, connection, request, passed)
+        _VERBS[request["do"]](client, request)
     except (PycontainerError, OSError, KeyError) as error:
         answer = messages.pack_error(error)
     except Exception as error:
@@ -204,48 +289,31 @@ def _serve_connection(settings: Settings, connection: _socket.socket) -> None:
         pass
 
 
-def _join_namespaces(pid: int) -> None:
-    """Be where the client is, because the paths and the network that it names are its own. Raises OSError."""
-    flags = 0
-    for name in _NAMESPACES:
-        file = namespace.FILES.get(name, name)
-        if os.readlink(f"/proc/{pid}/ns/{file}") != os.readlink(f"/proc/self/ns/{file}"):
-            flags |= namespace.TYPES[name]
-    if flags:
-        pidfd = os.pidfd_open(pid)
-        try:
-            namespace.setns(pidfd, flags)
-        finally:
-            os.close(pidfd)
-
-
-def _run(settings: Settings, connection: _socket.socket, request: Message, passed: list[int]) -> None:
+def _run(client: Client, request: Message) -> None:
     """`run` and `start`: this process becomes the container's monitor."""
-    from pycontainer.engine import supervise
-    from pycontainer.engine.config import ContainerConfig
-    from pycontainer.engine.start import Request
+    from pycontainer.engine import start, supervise
 
-    process.set_name("pyc-monitor")
-    pipes = [passed.pop(0) if given else -1 for given in request["pipes"]]
-    journal = Journal(passed.pop(0) if passed else None, bold=request.get("bold", False))
-    config = ContainerConfig.from_request(request["config"]) if "config" in request else None
-    rows, columns = request["size"]
-    asked = Request(
-        connection,
-        journal,
-        config=config,
+    process.set_name(start.MONITOR_NAME)
+    pipes = [client.passed.pop(0) if given else -1 for given in request["pipes"]]
+    asked = supervise.Request(
+        client.connection,
+        client.body,
         container_id=request.get("id", ""),
         pipes=(pipes[0], pipes[1], pipes[2]),
-        size=(rows, columns),
+        journal=client.passed.pop(0) if client.passed else -1,
+        moved=client.moved,
     )
-    supervise.serve(settings, asked)
+    supervise.serve(client.settings, asked, client.worker)
 
 
-def _exec(settings: Settings, connection: _socket.socket, request: Message, passed: list[int]) -> None:
+def _exec(client: Client, request: Message) -> None:
     from pycontainer.engine import exec
 
     process.set_name("pyc-exec")
-    exec.serve(settings, connection, request, passed)
+    os.close(client.body)
+    if client.worker is not None:
+        client.worker.close()
+    exec.serve(client.settings, client.connection, request, client.passed)
 
 
 _VERBS = {"run": _run, "exec": _exec}

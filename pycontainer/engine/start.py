@@ -6,6 +6,8 @@ either of the two is killed in the middle, the other one, or the next command, p
 
 from __future__ import annotations
 
+import os
+
 from pycontainer.engine import bundle, containers, create, health, repair
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.database import Error, open_database
@@ -13,7 +15,7 @@ from pycontainer.engine.settings import Settings
 from pycontainer.engine.wiring import Wiring
 from pycontainer.errors import PycontainerError
 from pycontainer.image.store import Store
-from pycontainer.kernel import signals
+from pycontainer.kernel import descriptors, namespace, process, signals
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Undo
 from pycontainer.monitor import messages
@@ -29,40 +31,40 @@ if TYPE_CHECKING:
 
     from pycontainer.monitor.messages import Message
 
+MONITOR_NAME = "pyc-monitor"  # of its process, and of this one
 _STOP_TIMEOUT = 10.0  # seconds, as docker has it
 
 
 class Request:
-    """One `run` or `start` as it came from a client.
+    """One `run` or `start`, as far as it concerns the one who starts the container.
 
+    client        who is told of the steps, None for nobody
     config        to make a new container of; None to start the one with
     container_id
-    pipes         of a client that waits for its end: the program's input, output, errors; -1 for none
     size          rows and columns of its window, 0 where it has none
     journal       where the steps are explained
     """
 
     def __init__(
         self,
-        client: _socket.socket,
+        client: _socket.socket | None,
         journal: Journal,
         *,
         config: ContainerConfig | None,
         container_id: str,
-        pipes: tuple[int, int, int],
         size: tuple[int, int],
     ) -> None:
         self.client = client
         self.journal = journal
         self.config = config
         self.container_id = container_id
-        self.pipes = pipes
         self.size = size
 
     def answer(self, message: Message) -> None:
         """Tell the client, if it is still there."""
         try:
-            messages.send(self.client, message)
+            if self.client is not None:
+                messages.send(self.client, message)
         except OSError:
             pass
 
@@ -72,39 +74,52 @@ class Request:
 
 
 class Work:
-    """One run of a container, in a child of its monitor's: its start and, if that comes soon, its end.
+    """What the monitor of a container has done: {"do": "begin"}, "end" and "give up". In a child of its own."""
 
-    first  a user starts it, and no restart policy
-    """
-
-    def __init__(self, settings: Settings, request: Request, container_id: str, *, first: bool) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._request = request
-        self._id = container_id
-        self._first = first
         self._connection: sqlite3.Connection | None = None
-        self._passed: list[int] = []
 
-    def begin(self) -> tuple[Message, list[int]]:
-        """See `_begin`. Raises PycontainerError, OSError; then what was made for this start is undone."""
-        self._connection = open_database(self._settings.root)
-        described, self._passed = _begin(self._settings, self._connection, self._request, self._id, first=self._first)
-        return described, self._passed
+    def handle(self, message: Message, passed: list[int]) -> tuple[Message, list[int]]:
+        """Raises PycontainerError, OSError; a start that failed is undone by then."""
+        if message["do"] == "begin":
+            return self._begin(message, passed)
+        container_id, status = message["id"], message["status"]
+        if message["do"] == "give up":
+            give_up(self._settings, self._database(), container_id, status, message["error"])
+            return {}, []
+        return end(self._settings, self._database(), container_id, status, stopping=message["stopping"]), []
 
-    def let_go(self) -> None:
-        """Close what is the monitor's by now, because its other ends must see when that closes it."""
-        messages.close_all([*self._passed, *(pipe for pipe in self._request.pipes if pipe >= 0)])
-        self._request.journal.close()
-        self._request.client.close()
+    def _database(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = open_database(self._settings.root)
+        return self._connection
 
-    def end(self, message: Message) -> Message:
-        """See `end`. Raises OSError, PycontainerError."""
-        assert self._connection is not None
-        return end(self._settings, self._connection, self._id, message["status"], stopping=message["stopping"])
+    def _begin(self, message: Message, passed: list[int]) -> tuple[Message, list[int]]:
+        """Start the container `id`. passed: the client, what it asked for, and where to explain; none for a restart."""
+        process.set_name(MONITOR_NAME)
+        if message["moved"]:
+            namespace.join(os.getppid())
+        client, journal, asked = None, Journal(), {}
+        try:
+            if passed:
+                asked = messages.read_request(passed[1])
+                client = descriptors.adopt(passed[0])
+                os.close(passed[1])
+                journal = Journal(passed[2] if len(passed) > 2 else None, bold=asked["bold"])
+            config = ContainerConfig.from_request(asked["config"]) if "config" in asked else None
+            rows, columns = asked.get("size", (0, 0))
+            request = Request(client, journal, config=config, container_id=message["id"], size=(rows, columns))
+            return _begin(self._settings, self._database(), request, first=bool(passed))
+        finally:
+            # Others are to see when the monitor closes it.
+            journal.close()
+            if client is not None:
+                client.close()
 
 
 def _begin(
-    settings: Settings, connection: sqlite3.Connection, request: Request, container_id: str, *, first: bool
+    settings: Settings, connection: sqlite3.Connection, request: Request, *, first: bool
 ) -> tuple[Message, list[int]]:
     """Make the container if need be, and start it: what Run of monitor.py wants, and where its log is.
 
@@ -114,6 +129,7 @@ def _begin(
 
     Raises PycontainerError, OSError; then what was made for this start is undone.
     """
+    container_id = request.container_id
     if first:
         repair.repair(settings, connection, request.notify)
         container = _take(settings, connection, request, container_id)
@@ -178,9 +194,10 @@ def _take(
     return containers.get(connection, container_id)
 
 
-def give_up(settings: Settings, container_id: str, exit_status: int, error: str) -> None:
+def give_up(
+    settings: Settings, connection: sqlite3.Connection, container_id: str, exit_status: int, error: str
+) -> None:
     """Put away a container that could not be started. Raises OSError."""
-    connection = open_database(settings.root)
     repair.end_processes(settings, container_id)
     if connection.execute("SELECT 1 FROM containers WHERE id=? AND status='starting'", (container_id,)).fetchone():
         _set_exited(settings, connection, container_id, exit_status, error)

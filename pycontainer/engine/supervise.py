@@ -16,23 +16,60 @@ from pycontainer.engine import containers, create, start
 from pycontainer.engine.database import open_database
 from pycontainer.engine.restart import Backoff
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import Conflict, PycontainerError
+from pycontainer.errors import Conflict, HostError, PycontainerError
 from pycontainer.monitor import errand, messages
 from pycontainer.monitor.log_writer import LogWriter
 from pycontainer.monitor.monitor import Monitor, Recorder, Run
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import _socket
+    from collections.abc import Callable, Sequence
     from typing import Any
-
-    from pycontainer.engine.start import Request
 
 _PATIENCE = 2.0  # seconds
 
 
-def serve(settings: Settings, request: Request) -> None:
+class Request:
+    """One `run` or `start` as it came from a client.
+
+    body          what it asked for, for start.py to read
+    container_id  the one to start; "" to make a new one
+    pipes         of a client that waits for its end: the program's input, output, errors; -1 for none
+    journal       descriptor of where the steps are explained, -1 for nowhere
+    moved         this process has entered the client's namespaces
+    """
+
+    def __init__(
+        self,
+        client: _socket.socket,
+        body: int,
+        *,
+        container_id: str,
+        pipes: tuple[int, int, int],
+        journal: int,
+        moved: bool,
+    ) -> None:
+        self.client = client
+        self.container_id = container_id
+        self.pipes = pipes
+        self.moved = moved
+        self._passed = [body] if journal < 0 else [body, journal]
+
+    def take(self) -> list[int]:
+        """The descriptors for a start, which the first one gets; `release` them."""
+        return [self.client.fileno(), *self._passed] if self._passed else []
+
+    def release(self) -> None:
+        """Keep nothing of the start but the client. May be called twice."""
+        messages.close_all(self._passed)
+        self._passed = []
+
+
+def serve(settings: Settings, request: Request, worker: errand.Worker | None) -> None:
     """Run the container until it is put away; what keeps it from being started is the client's answer.
+
+    worker  one that has nothing to do yet, if there is one
 
     Raises Conflict, OSError.
     """
@@ -40,7 +77,7 @@ def serve(settings: Settings, request: Request) -> None:
     owner = (
         _become_owner(settings, container_id) if request.container_id else containers.lock(settings.state, container_id)
     )
-    supervisor = Supervisor(settings, request, container_id)
+    supervisor = Supervisor(settings, request, container_id, worker)
     status = -1
     try:
         status = supervisor.run()
@@ -52,10 +89,14 @@ def serve(settings: Settings, request: Request) -> None:
         messages.close_all(supervisor.reserved)
         containers.unlock(settings.state, container_id, owner)
     # By now nothing is left that --rm, or a next start, would meet. (Otherwise the lock's file tells the next command.)
-    if answer is not None:
-        request.answer(answer)
-    else:
+    if answer is None:
         supervisor.monitor.finish(status, request.client)
+    else:
+        try:
+            messages.send(request.client, answer)
+        except OSError:
+            # It has gone.
+            pass
     supervisor.close()
 
 
@@ -80,14 +121,16 @@ class Supervisor(Recorder):
     reserved     descriptors that keep ports of the host's for it
     """
 
-    def __init__(self, settings: Settings, request: Request, container_id: str) -> None:
+    def __init__(self, settings: Settings, request: Request, container_id: str, worker: errand.Worker | None) -> None:
         self.monitor = Monitor(container_id, self)
         self.is_put_away = False
         self._settings = settings
         self._request = request
         self._id = container_id
         self.reserved: list[int] = []
-        self._work: errand.Pair | None = None
+        self._worker = worker
+        if worker is not None:
+            worker.watch(self.monitor.loop)
 
     def run(self) -> int:
         """Start it, and again as its policy says; the last exit status. Raises what kept it from a start, OSError."""
@@ -97,13 +140,12 @@ class Supervisor(Recorder):
         first = True
         while True:
             begun = time.monotonic()
-            run = self._begin(first)
+            run = self._begin()
             if first:
                 first = False
-                request.journal.close()
                 monitor.server.listen(self._settings.monitors, self._id)
                 monitor.server.adopt(request.client)
-                request.answer({"say": "started"})
+                monitor.server.send(request.client, {"say": "started"})
             status = monitor.serve(run, pipes)
             pipes = (-1, -1, -1)
             if not self._end(status):
@@ -113,18 +155,18 @@ class Supervisor(Recorder):
                 self._end(status)
                 return status
 
-    def _begin(self, first: bool) -> Run:
+    def _begin(self) -> Run:
         """Start it by a child. Raises PycontainerError, OSError; then it is put away."""
         try:
-            work = start.Work(self._settings, self._request, self._id, first=first)
-            self._work = errand.Pair(work.begin, work.let_go, work.end, self.monitor.loop)
-            described, passed = self._work.answer
+            message = {"do": "begin", "id": self._id, "moved": self._request.moved}
+            described, passed = self._ask(message, self._request.take())
         except (PycontainerError, OSError) as error:
             status = error.exit_status if isinstance(error, PycontainerError) else 125
-            cause = str(error)
-            self._do(lambda: start.give_up(self._settings, self._id, status, cause))
+            self._ask({"do": "give up", "id": self._id, "status": status, "error": str(error)})
             self.is_put_away = True
             raise
+        finally:
+            self._request.release()
         if self.monitor.log is None and described["log"]:
             self.monitor.log = LogWriter(*described["log"])
         ends = len(passed) - described["reserved"]
@@ -134,24 +176,30 @@ class Supervisor(Recorder):
     def _end(self, status: int) -> bool:
         """Record the end of a run and return what it held, by a child; whether it is to be started again."""
         stopping = self.monitor.is_stopping
-        answer = self._work.ask({"status": status, "stopping": stopping}) if self._work is not None else None
-        if answer is None:
-            answer, _ = errand.run(lambda: (self._end_now(status, stopping), []))
+        answer, _ = self._ask({"do": "end", "id": self._id, "status": status, "stopping": stopping})
         self.is_put_away = not answer["restart"]
         if not answer["removed"]:
             # It has the root file system mounted, which must not be so twice.
             self.close()
         return bool(answer["restart"])
 
-    def _end_now(self, status: int, stopping: bool) -> messages.Message:
-        connection = open_database(self._settings.root)
-        return start.end(self._settings, connection, self._id, status, stopping=stopping)
+    def _ask(self, message: messages.Message, passed: Sequence[int] = ()) -> tuple[messages.Message, list[int]]:
+        """Have it done by a child, a new one where there is none. Raises what it raises, HostError, OSError."""
+        for _ in range(2):
+            if self._worker is None:
+                self._worker = errand.Worker(start.Work(self._settings).handle)
+                self._worker.watch(self.monitor.loop)
+            answer = self._worker.ask(message, passed)
+            if answer is not None:
+                return answer
+            self.close()
+        raise HostError("look after the container", self._id[:12], "a child of its monitor was killed")
 
     def close(self) -> None:
         """Wait for the child that may still be there. May be called twice."""
-        if self._work is not None:
-            self._work.close()
-            self._work = None
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
 
     # What the monitor has to tell.
 

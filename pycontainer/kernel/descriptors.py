@@ -140,17 +140,22 @@ def close_others(kept: set[int]) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
+def adopt(descriptor: int) -> _socket.socket:
+    """The socket that a descriptor is. Raises OSError."""
+    return _socket.socket(fileno=descriptor)
+
+
 def accept(listener: _socket.socket) -> _socket.socket:
     """Wait for a connection; it is close-on-exec: accept4(2). Raises OSError."""
     descriptor, _ = listener._accept()  # type: ignore[attr-defined]
     return _socket.socket(fileno=descriptor)
 
 
-def is_readable(channel: _socket.socket, seconds: float = 0.0) -> bool:
-    """Whether something arrives within `seconds`, or the other side closes its end. Raises OSError."""
+def is_readable(channel: _socket.socket, seconds: float | None = 0.0) -> bool:
+    """Whether something arrives within `seconds`, None for ever, or the other side closes its end. Raises OSError."""
     poll = select.poll()
     poll.register(channel.fileno(), select.POLLIN)
-    return bool(poll.poll(int(seconds * 1000)))
+    return bool(poll.poll(None if seconds is None else int(seconds * 1000)))
 
 
 def is_closed(channel: _socket.socket) -> bool:

@@ -108,3 +108,22 @@ def new_user_namespace(uids: list[IdMap], gids: list[IdMap]) -> int:
         os.close(hold)
         os.close(hold_parent)
         os.waitpid(pid, 0)
+
+
+_ENTERED = ("mount", "network", "uts", "ipc")
+
+
+def join(pid: int) -> bool:
+    """Enter the mount, network, UTS and IPC namespaces of a process; False where they are ours. Raises OSError."""
+    flags = 0
+    for name in _ENTERED:
+        file = FILES.get(name, name)
+        if os.readlink(f"/proc/{pid}/ns/{file}") != os.readlink(f"/proc/self/ns/{file}"):
+            flags |= TYPES[name]
+    if flags:
+        pidfd = os.pidfd_open(pid)
+        try:
+            setns(pidfd, flags)
+        finally:
+            os.close(pidfd)
+    return bool(flags)

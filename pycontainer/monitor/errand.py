@@ -18,7 +18,7 @@ from pycontainer.monitor import messages
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from pycontainer.monitor.messages import Message
 
@@ -52,6 +52,8 @@ def start(
     try:
         pid = os.fork()
         if pid == 0:
+            # Or it would never see the end of file.
+            ours.close()
             _work(parent, theirs, function, then)
     finally:
         theirs.close()
@@ -85,71 +87,68 @@ def answer(channel: _socket.socket) -> tuple[Message, list[int]]:
     return message, passed
 
 
-class Pair:
-    """Two errands that one child does, the second only if it is asked for soon: a fork and an open database are saved.
+class Worker:
+    """A child that does one errand after another, as long as the next comes soon; the first may take its time.
 
-    answer  of the first
+    It saves the forks, and what it takes to open the database; and one can be had before there is something to do.
     """
 
-    def __init__(
-        self,
-        first: Callable[[], tuple[Message, list[int]]],
-        between: Callable[[], None],
-        second: Callable[[Message], Message],
-        loop: EventLoop,
-    ) -> None:
-        """Do the first, and wait for it; `loop` reaps the child. Raises as `run`.
+    def __init__(self, handle: Callable[[Message, list[int]], tuple[Message, list[int]]]) -> None:
+        """handle: called in the child with what `ask` is given; what it returns is the answer. Raises OSError."""
+        self._handle = handle
+        self._loop: EventLoop | None = None
+        self._pid, self._channel = start(lambda: ({}, []), self._serve)
+        self._pidfd = os.pidfd_open(self._pid)
+        self._is_ready = False
 
-        between  called in the child after the first, to close what others must see closed
-        second   called in the child with what `ask` is told
-        """
-        self._between, self._second = between, second
-        self._pid, self._channel = start(first, self._linger)
-        try:
-            await_answer(self._pid, self._channel)
-            self.answer = answer(self._channel)
-            self._pidfd = os.pidfd_open(self._pid)
-        except BaseException:
-            self._channel.close()
-            os.waitpid(self._pid, 0)
-            raise
+    def _serve(self, channel: _socket.socket) -> int:
+        timeout = None
+        while descriptors.is_readable(channel, timeout):
+            message, passed = messages.receive(channel)
+            if message is None:
+                break
+            # From here on it is done, and nobody else is to do it.
+            messages.send(channel, {"say": "taken"})
+            try:
+                found, given = self._handle(message, passed)
+            except Exception as error:
+                messages.send(channel, messages.pack_error(error))
+                break
+            messages.send_many(channel, found, given)
+            messages.close_all(given)
+            timeout = _LINGER
+        return 0
+
+    def watch(self, loop: EventLoop) -> None:
+        """Have the child reaped by `loop` when it ends."""
         self._loop = loop
         loop.watch(self._pidfd, READ, self.close)
 
-    def _linger(self, channel: _socket.socket) -> int:
-        self._between()
-        if not descriptors.is_readable(channel, _LINGER):
-            return 0
-        message, _ = messages.receive(channel)
-        if message is None:
-            return 0
-        # From here on it is done, and nobody else is to do it.
-        messages.send(channel, {"say": "taken"})
-        try:
-            found = self._second(message)
-        except Exception as error:
-            found = messages.pack_error(error)
-        messages.send(channel, found)
-        return 0
+    def ask(self, message: Message, passed: Sequence[int] = ()) -> tuple[Message, list[int]] | None:
+        """Have an errand done, and wait for it; None where the child has ended, or is about to.
 
-    def ask(self, message: Message) -> Message | None:
-        """Do the second; None where the child has ended, or is about to. Raises what it raises, HostError."""
+        Raises what it raises, HostError where it was killed in the middle. After an error it ends.
+        """
         if self._pidfd < 0:
             return None
         try:
-            messages.send(self._channel, message)
-            await_answer(self._pid, self._channel)
-            if not descriptors.is_readable(self._channel) or messages.receive(self._channel)[0] is None:
-                return None
+            messages.send(self._channel, message, passed)
+            # Each of them says that it is ready, first of all.
+            for _ in range(1 if self._is_ready else 2):
+                await_answer(self._pid, self._channel)
+                if not descriptors.is_readable(self._channel) or messages.receive(self._channel)[0] is None:
+                    return None
         except OSError:
             return None
+        self._is_ready = True
         await_answer(self._pid, self._channel)
-        return answer(self._channel)[0]
+        return answer(self._channel)
 
     def close(self) -> None:
-        """Wait for the child's end. May be called twice."""
+        """Wait for the child's end, which comes soon. May be called twice."""
         if self._pidfd >= 0:
-            self._loop.forget(self._pidfd)
+            if self._loop is not None:
+                self._loop.forget(self._pidfd)
             self._channel.close()
             os.waitpid(self._pid, 0)
             os.close(self._pidfd)

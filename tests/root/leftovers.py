@@ -75,11 +75,15 @@ class Leftovers:
             connection.close()
 
     def processes(self) -> list[str]:
-        """Those whose environment or command line names the installation; not this one, its parents, its launcher."""
+        """Those whose environment or command line names the installation; not this one, its parents, its launcher.
+
+        Nor what waits there for a client.
+        """
         lines = []
-        ours = self._ours | {lock_holder(pathlib.Path(self.state, "launcher.lock"))}
+        launcher = lock_holder(pathlib.Path(self.state, "launcher.lock"))
+        ours = self._ours | {launcher}
         for pid in _list("/proc"):
-            if not pid.isdigit() or int(pid) in ours:
+            if not pid.isdigit() or int(pid) in ours or (launcher and _read(f"/proc/{pid}/comm") == b"pyc-spare\n"):
                 continue
             command = _read(f"/proc/{pid}/cmdline")
             if any(mark in text for mark in self._marks for text in (command, _read(f"/proc/{pid}/environ"))):

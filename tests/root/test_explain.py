@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Iterator
 
 import pytest
-from conftest import COMMAND, Pycontainer, lock_holder
+from conftest import COMMAND, Pycontainer, lock_holder, wait_until
 
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.operation import GROUPS, WIDTH
@@ -518,6 +518,20 @@ class Explanation:
         return found + [f"explained, not made: {each.line}" for each in waiting]
 
 
+def serving(launcher: int) -> list[str]:
+    """The launcher, the process that waits for the next client, and its child."""
+
+    def found() -> list[str]:
+        pids = [str(launcher)]
+        for pid in pids:
+            children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            pids += [child for child in children if pathlib.Path(f"/proc/{child}/comm").read_text() == "pyc-spare\n"]
+        return pids
+
+    wait_until(lambda: len(found()) == 3)
+    return found()
+
+
 @pytest.fixture
 def explain(pycontainer: Pycontainer, busybox: str, tmp_path: pathlib.Path):
     """Runs `pycontainer run --rm --explain OPTIONS busybox true` with strace at the launcher and all that it forks."""
@@ -527,17 +541,31 @@ def explain(pycontainer: Pycontainer, busybox: str, tmp_path: pathlib.Path):
     def run(*options: str, command: tuple[str, ...] = ("true",), new_bridge: bool = False) -> Explanation:
         network = ("--network", "none") if new_bridge else ()
         pycontainer("run", "--rm", *network, busybox, "true", check=True)
-        launcher = str(lock_holder(pycontainer.state / "launcher.lock"))
+        processes = serving(lock_holder(pycontainer.state / "launcher.lock"))
         trace, stderr = tmp_path / "trace", tmp_path / "stderr"
         names = ",".join(f"?{name}" for name in [*CHANGES, *SEEN])
         strace = subprocess.Popen(
-            ["strace", "-f", "-v", "-yy", "-s", "1000000", "-o", trace, "-e", f"trace={names}", "-p", launcher],
+            [
+                "strace",
+                "-f",
+                "-v",
+                "-yy",
+                "-s",
+                "1000000",
+                "-o",
+                trace,
+                "-e",
+                f"trace={names}",
+                "-p",
+                ",".join(processes),
+            ],
             stderr=subprocess.PIPE,
             text=True,
         )
         try:
             assert strace.stderr
-            assert "attached" in strace.stderr.readline()
+            for _ in processes:
+                assert "attached" in strace.stderr.readline()
             with stderr.open("w") as file:
                 done = subprocess.run(
                     [*COMMAND, "run", "--rm", "--explain", *options, busybox, *command],
