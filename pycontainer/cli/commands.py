@@ -208,6 +208,10 @@ IMAGE = [
         Option("-q --quiet", "flag", "", "Print only the digest."),
         _MAX_LAYER_SIZE,
     ]),
+    Command("push", "push:push", "IMAGE", "Send an image to a registry.", [
+        Option("-a --all-tags", "flag", "", "Send all tags of the repository."),
+        Option("-q --quiet", "flag", "", "Print only the name."),
+    ]),
     Command("login", "login:login", "[SERVER]", "Say who you are to a registry, and have it kept.", [
         Option("-u --username", "text", "NAME", "Your name there."),
         Option("-p --password", "text", "PASSWORD", "Others may see it: better --password-stdin, or be asked."),
@@ -283,7 +287,6 @@ PLANNED = {
     "network disconnect": _UNTIL_NETWORKS,
     "network prune": _UNTIL_NETWORKS,
     "network rm": _UNTIL_NETWORKS,
-    "push": "until then `pycontainer save` writes an image as an archive, which other tools can push",
     "search": "until then the registry's own page, and `pycontainer pull NAME` where the name is known",
     "stats": "until then `pycontainer top CONTAINER` lists its processes",
 }

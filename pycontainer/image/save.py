@@ -4,35 +4,31 @@
     manifest.json               what readers of docker archives begin with
     blobs/sha256/HEX            manifests, configs and layers exactly as they arrived, each once
 
-The store keeps every blob, so nothing is packed or compressed anew and digests stay what they were. What is written
-is hashed meanwhile, and the end of a blob is held back until its digest is known to be right: a blob that has changed
-on the disk leaves an archive that breaks off within it, and not one that holds something else.
+The store keeps every blob, so nothing is packed or compressed anew and digests stay what they were. A blob that has
+changed on the disk leaves an archive that breaks off within it, and not one that holds something else (kept.py).
 
 The same images under the same names give the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import stat
 import tarfile
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
-from pycontainer.errors import ImageError, StepFailed, UsageError
-from pycontainer.image import manifest, reference
+from pycontainer.errors import StepFailed, UsageError
+from pycontainer.image import kept, manifest, reference
+from pycontainer.image.kept import Kept, Part
 from pycontainer.image.reference import Reference
 from pycontainer.image.store import Image, Store
-from pycontainer.image.stream import CHUNK
 
 Write = Callable[[bytes | memoryview], object]
 
 _STEP = "save"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _BLOBS = "blobs/sha256"
-_AGAIN = "pull or load the image again, which brings back what is missing"
 
 
 class Chosen(NamedTuple):
@@ -42,20 +38,11 @@ class Chosen(NamedTuple):
     names: list[Reference]
 
 
-class _Part(NamedTuple):
-    """A blob; `label` is what errors call it."""
-
-    label: str
-    digest: str
-    size: int
-
-
 class _Stored(NamedTuple):
-    """An image with what its manifest says; `parts` are manifest, config and layers."""
+    """An image with what it consists of."""
 
     chosen: Chosen
-    media_type: str
-    parts: list[_Part]
+    kept: Kept
 
 
 def save(store: Store, operands: Iterable[str], write: Write) -> None:
@@ -108,47 +95,8 @@ def _matches(store: Store, operand: str) -> Iterator[tuple[Image, Reference | No
 
 
 def _read(store: Store, chosen: Chosen) -> _Stored:
-    """What the image consists of; all of it is there and as long as it should be."""
-    image = chosen.image
-    name = chosen.names[0].familiar if chosen.names else image.id[7:19]
-    label = f"manifest of {name}"
-    first = _Part(label, image.digest, _size(store, label, image.digest))
-    if first.size > manifest.MAX_JSON:
-        raise ImageError(_STEP, label, f"larger than {manifest.MAX_JSON} bytes")
-    chunks: list[bytes | memoryview] = []
-    _copy(store, first, chunks.append)
-    data = b"".join(chunks)
-    found = manifest.parse_manifest(data, label)
-    if found.config.digest != image.id or len(found.layers) != len(image.layers):
-        raise ImageError(_STEP, label, "it is not that of the image's config", _AGAIN)
-    parts = [first, _Part(f"config of {name}", found.config.digest, found.config.size)]
-    for number, layer in enumerate(found.layers, 1):
-        parts.append(_Part(f"layer {number} of {len(found.layers)} of {name}", layer.digest, layer.size))
-    for part in parts[1:]:
-        if (size := _size(store, part.label, part.digest)) != part.size:
-            raise ImageError(_STEP, _place(part), f"its blob has {size} bytes, not {part.size}", _AGAIN)
-    media_type = manifest.parse_json(data, label).get("mediaType") or manifest.MANIFEST_TYPE
-    return _Stored(chosen, media_type, parts)
-
-
-def _size(store: Store, label: str, digest: str) -> int:
-    try:
-        status = os.lstat(_path(store, digest))
-    except FileNotFoundError:
-        raise ImageError(_STEP, f"{label}, {digest}", "its blob is gone from the disk", _AGAIN) from None
-    except OSError as error:
-        raise StepFailed(_STEP, _path(store, digest), error.errno or 0) from error
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageError(_STEP, f"{label}, {digest}", "its blob is not a regular file", _AGAIN)
-    return status.st_size
-
-
-def _path(store: Store, digest: str) -> str:
-    return f"{store.blobs}/{digest.removeprefix('sha256:')}"
-
-
-def _place(part: _Part) -> str:
-    return f"{part.label}, {part.digest}"
+    name = chosen.names[0].familiar if chosen.names else chosen.image.id[7:19]
+    return _Stored(chosen, kept.read_image(store, chosen.image, name, _STEP))
 
 
 def _write_archive(store: Store, images: list[_Stored], write: Write) -> None:
@@ -167,7 +115,7 @@ def _write_archive(store: Store, images: list[_Stored], write: Write) -> None:
     for directory in ("blobs", _BLOBS):
         put(_header(directory, None))
     done: set[str] = set()
-    for part in (part for image in images for part in image.parts):
+    for part in (part for image in images for part in image.kept.parts):
         if part.digest not in done:
             done.add(part.digest)
             put(_header(f"{_BLOBS}/{part.digest.removeprefix('sha256:')}", part.size))
@@ -190,57 +138,19 @@ def _padding(size: int) -> bytes:
     return bytes(-size % tarfile.BLOCKSIZE)
 
 
-def _copy(store: Store, part: _Part, put: Write) -> None:
-    """Pass a blob on, the last of it only when the digest is right.
-
-    Raises ImageError, StepFailed, and what `put` raises.
-    """
-    hasher = hashlib.sha256()
-    size = 0
-    held = b""
-    for data in _chunks(_path(store, part.digest)):
-        size += len(data)
-        if size > part.size:
-            break
-        hasher.update(data)
-        if held:
-            put(held)
-        held = data
-    digest = f"sha256:{hasher.hexdigest()}"
-    if size != part.size:
-        raise ImageError(_STEP, _place(part), f"its blob has not {part.size} bytes any more", _AGAIN)
-    if digest != part.digest:
-        cause = f"its blob has changed on the disk: it is {digest}"
-        hint = f"remove {_path(store, part.digest)}, then pull or load the image again"
-        raise ImageError(_STEP, _place(part), cause, hint)
-    put(held)
-
-
-def _chunks(path: str) -> Iterator[bytes]:
-    # Only what reading raises: what is done with the bytes between has its own errors.
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        raise StepFailed(_STEP, path, error.errno or 0) from error
-    try:
-        while True:
-            try:
-                data = os.read(descriptor, CHUNK)
-            except OSError as error:
-                raise StepFailed(_STEP, path, error.errno or 0) from error
-            if not data:
-                return
-            yield data
-    finally:
-        os.close(descriptor)
+def _copy(store: Store, part: Part, put: Write) -> None:
+    """Pass a blob on. Raises ImageError, StepFailed, and what `put` raises."""
+    with kept.open_blob(store, part, _STEP) as source:
+        for data in source.read(part.size):
+            put(data)
 
 
 def _index(images: list[_Stored]) -> bytes:
     """index.json: image-index.md of the image-spec, with containerd's name for a name with its repository."""
     entries: list[dict[str, Any]] = []
     for stored in images:
-        first = stored.parts[0]
-        entry = {"mediaType": stored.media_type, "digest": first.digest, "size": first.size}
+        first = stored.kept.parts[0]
+        entry = {"mediaType": stored.kept.media_type, "digest": first.digest, "size": first.size}
         config = stored.chosen.image.config
         platform = {
             "architecture": config.get("architecture") or manifest.host_architecture(),
@@ -260,7 +170,7 @@ def _archive_manifest(images: list[_Stored]) -> bytes:
     """manifest.json, as docker writes it: `RepoTags` is null for an image that goes without a name."""
     entries = []
     for stored in images:
-        config, *layers = (f"{_BLOBS}/{part.digest.removeprefix('sha256:')}" for part in stored.parts[1:])
+        config, *layers = (f"{_BLOBS}/{part.digest.removeprefix('sha256:')}" for part in stored.kept.parts[1:])
         names = [name.familiar for name in stored.chosen.names]
         entries.append({"Config": config, "RepoTags": names or None, "Layers": layers})
     return _json(entries)

@@ -28,7 +28,12 @@ def free_port() -> int:
 
 @contextmanager
 def registry(
-    directory: pathlib.Path, *, port: int = 0, tls: tuple[str, str] | None = None, auth: str = ""
+    directory: pathlib.Path,
+    *,
+    port: int = 0,
+    tls: tuple[str, str] | None = None,
+    auth: str = "",
+    readonly: bool = False,
 ) -> Iterator[str]:
     """One that runs, with its data in `directory`; its HOST:PORT. `auth` is YAML of its section of that name."""
     if shutil.which("docker-registry") is None:
@@ -36,7 +41,8 @@ def registry(
     directory.mkdir(exist_ok=True)
     port = port or free_port()
     lines = [
-        "version: 0.1", f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}",
+        "version: 0.1", f"storage: {{filesystem: {{rootdirectory: {directory}/data}}"
+        + (", maintenance: {readonly: {enabled: true}}" if readonly else "") + "}",
         f"http: {{addr: '127.0.0.1:{port}'"
         + (f", tls: {{certificate: {tls[0]}, key: {tls[1]}}}" if tls else "") + "}",
     ]  # fmt: skip
@@ -96,11 +102,12 @@ def server(answer: Callable[[http.server.BaseHTTPRequestHandler], Answer | None]
                 if value:
                     self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
             if "Cut" in headers:
                 self.close_connection = True
 
-        do_POST = do_GET
+        do_HEAD = do_POST = do_PUT = do_PATCH = do_GET
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -132,6 +139,28 @@ def fetch(host: str, path: str, headers: dict[str, str]) -> Answer:
         body = response.read()
         kept = ("content-type", "docker-content-digest", "www-authenticate", "content-range", "link")
         return response.status, {k: v for k, v in response.getheaders() if k.lower() in kept}, body
+    finally:
+        connection.close()
+
+
+def read_body(request: http.server.BaseHTTPRequestHandler) -> bytes:
+    """All that a request brings."""
+    return request.rfile.read(int(request.headers.get("Content-Length") or 0))
+
+
+def forward(host: str, request: http.server.BaseHTTPRequestHandler, body: bytes, **changes: str) -> Answer:
+    """What the registry at `host` answers to the same request, or to one with other headers."""
+    import http.client
+
+    connection = http.client.HTTPConnection(host, timeout=30)
+    try:
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in ("content-length", "connection")}
+        headers |= {k.replace("_", "-"): v for k, v in changes.items()}
+        connection.request(request.command, request.path, body or None, headers)
+        response = connection.getresponse()
+        data = response.read()
+        dropped = ("connection", "date", "transfer-encoding")
+        return response.status, {k: v for k, v in response.getheaders() if k.lower() not in dropped}, data
     finally:
         connection.close()
 

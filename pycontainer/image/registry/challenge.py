@@ -1,8 +1,9 @@
-"""The challenges of a WWW-Authenticate header: RFC 9110, 11.6.1."""
+"""The challenges of a WWW-Authenticate header, RFC 9110, 11.6.1, and the scopes of Docker's token specification."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
 
 _TOKEN = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
@@ -37,6 +38,24 @@ def parse(header: str) -> list[Challenge]:
             break
         position = _end(_BETWEEN, header, match.end())
     return found
+
+
+def merge_scopes(wanted: Iterable[str], challenged: str) -> list[str]:
+    """What a token is asked for: our own scopes and a challenge's, each resource once with all of its actions.
+
+    Where there are none of our own, it is what the challenge says, as it says it.
+    """
+    found: dict[str, list[str]] = {}
+    for scope in wanted:
+        resource, _, actions = scope.rpartition(":")
+        found[resource] = actions.split(",")
+    if not found:
+        return [challenged] if challenged else []
+    for scope in challenged.split():
+        resource, _, actions = scope.rpartition(":")
+        known = found.setdefault(resource, [])
+        known += [action for action in actions.split(",") if action not in known]
+    return [f"{resource}:{','.join(actions)}" if resource else ",".join(actions) for resource, actions in found.items()]
 
 
 def _end(pattern: re.Pattern[str], text: str, position: int) -> int:

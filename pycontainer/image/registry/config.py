@@ -41,11 +41,11 @@ class Endpoint(NamedTuple):
     certificate: tuple[str, str] | None
 
 
-def endpoints(domain: str) -> list[Endpoint]:
-    """Where an image of that domain is asked for, the mirrors first. Raises UsageError."""
+def endpoints(domain: str, *, mirrors: bool = True) -> list[Endpoint]:
+    """Where an image of that domain is asked for, the mirrors first, if they are wanted. Raises UsageError."""
     entry = _entries().get(domain, {})
     insecure = entry.get("insecure", False)
-    urls = [mirror.rstrip("/") for mirror in entry.get("mirrors", [])]
+    urls = [mirror.rstrip("/") for mirror in entry.get("mirrors", []) if mirrors]
     host = _HUB if domain == DEFAULT_DOMAIN else domain
     urls.append(f"https://{host}")
     if insecure or _is_loopback(host):
