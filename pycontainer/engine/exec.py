@@ -18,6 +18,7 @@ from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Undo
 from pycontainer.monitor import messages
 from pycontainer.runtime import deliver, join, spec, state
+from pycontainer.runtime.fields import Fields
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _program(
         if not request["workdir"].startswith("/"):
             raise UsageError("--workdir", request["workdir"], "must be an absolute path")
         changes["cwd"] = request["workdir"]
-    return spec.Process(spec.Fields({**process, **changes}, "process"))
+    return spec.Process(Fields({**process, **changes}, "process"))
 
 
 def _names_home(settings: Settings, connection: sqlite3.Connection, container: containers.Container) -> bool:

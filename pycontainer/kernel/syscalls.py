@@ -23,8 +23,24 @@ _NUMBERS = {
     "mount_setattr": 442,
 }
 _OLD_NUMBERS = {
-    "x86_64": {"rt_sigtimedwait": 128, "pivot_root": 155, "keyctl": 250, "bpf": 321},
-    "aarch64": {"rt_sigtimedwait": 137, "pivot_root": 41, "keyctl": 219, "bpf": 280},
+    "x86_64": {
+        "rt_sigtimedwait": 128,
+        "pivot_root": 155,
+        "keyctl": 250,
+        "ioprio_set": 251,
+        "ioprio_get": 252,
+        "sched_setattr": 314,
+        "bpf": 321,
+    },
+    "aarch64": {
+        "rt_sigtimedwait": 137,
+        "pivot_root": 41,
+        "keyctl": 219,
+        "ioprio_set": 30,
+        "ioprio_get": 31,
+        "sched_setattr": 274,
+        "bpf": 280,
+    },
 }
 _NUMBERS.update(_OLD_NUMBERS.get(_MACHINE, {}))
 

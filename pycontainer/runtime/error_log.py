@@ -22,14 +22,18 @@ class ErrorLog:
         self.debug = debug
         os.close(self._open())
 
-    def write(self, error: Exception, message: str) -> None:
-        """Append the error. Raises UsageError where that fails."""
+    def write(self, error: Exception | None, message: str) -> None:
+        """Append the error, or without one a warning. Raises UsageError where that fails."""
         import time
 
         from pycontainer import json_text
 
-        fields = {"level": "error", "msg": message, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-        if self.debug:
+        fields = {
+            "level": "error" if error else "warning",
+            "msg": message,
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        if self.debug and error is not None:
             fields["file"], fields["func"] = _place(error)
         if self.form == "json":
             line = json_text.dumps(fields)

@@ -200,7 +200,7 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     perform(filesystem.PivotRoot(root, old_root, spec.root))
     if spec.rootfs_propagation:
         # because pivot_root refuses shared mounts, the propagation that was asked for comes last
-        flags = PROPAGATION.get(spec.rootfs_propagation, mount.MS_PRIVATE)
+        flags = PROPAGATION[spec.rootfs_propagation]
         perform(filesystem.SetPropagation(flags, "as config.json says"))
     for descriptor in (old_root, root):
         os.close(descriptor)

@@ -37,7 +37,7 @@ from pycontainer.kernel.namespace import CLONE_NEWUSER, FILES, TYPES
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Interruptible, Undo
 from pycontainer.runtime import init, spec, state, sync
-from pycontainer.runtime.operations import devices, identity, parent
+from pycontainer.runtime.operations import devices, identity, parent, scheduling
 from pycontainer.runtime.operations.join import CloneJoiner, CloneProgram, EnterNamespaces
 
 _PATIENCE = 1.0  # seconds
@@ -153,17 +153,17 @@ def _execute(
                 stdio=descriptors.above_two(stdio, inherited),
                 console=console,
             )
-            joiner, joiner_pidfd = _clone(container_state, journal)
+            joiner, joiner_pidfd = _clone_on(container_state, program.affinity[0], journal)
             if joiner == 0:
                 ours.close()
                 _join(entry, program, journal)
         held.push(process.end, joiner_pidfd)
-        joined = _await_program(ours, undo)
+        joined = _await_program(ours, program, journal, undo)
         undo.forget()
         return joined
 
 
-def _await_program(channel: _socket.socket, undo: Undo) -> Joined:
+def _await_program(channel: _socket.socket, program: spec.Process, journal: Journal, undo: Undo) -> Joined:
     """Until the program is executed. Raises what kept it from it, _Killed."""
     with Interruptible():
         message, passed = descriptors.receive(channel, 1)
@@ -172,6 +172,8 @@ def _await_program(channel: _socket.socket, undo: Undo) -> Joined:
     if not passed:
         sync.unpack(message, sync.READY)
     undo.push(process.end, passed[0])
+    pid = int(message.removeprefix(sync.READY))
+    _schedule(pid, program, journal)
     try:
         # Not interruptible at first, because a signal that comes when the program runs is one for the program.
         channel.settimeout(_PATIENCE)
@@ -183,7 +185,19 @@ def _await_program(channel: _socket.socket, undo: Undo) -> Joined:
     if answer is None:
         raise _Killed
     sync.unpack(answer, b"")
-    return Joined(int(message.removeprefix(sync.READY)), passed[0])
+    return Joined(pid, passed[0])
+
+
+def _schedule(pid: int, program: spec.Process, journal: Journal) -> None:
+    """The program's process, which waits: a child of this one, so that the number is nobody else's. Raises StepFailed.
+
+    Not the joiner, because what it has may not be inherited: sched(7), "reset-on-fork", SCHED_DEADLINE.
+    """
+    first, last = program.affinity
+    if first or last:
+        reason = "those of its program" if last else "all that the container has: what it began on ends here"
+        journal.perform(scheduling.SetAffinity(pid, last, f"processors of execCPUAffinity, {reason}"))
+    scheduling.schedule(pid, program.scheduler, program.io_priority, journal)
 
 
 def _open_process(container_state: state.State) -> int:
@@ -245,6 +259,22 @@ def _clone(container_state: state.State, journal: Journal) -> tuple[int, int]:
         # It has divided its cgroup, as systemd does, and then processes may be in the leaves only: cgroups(7).
         result = journal.perform(CloneJoiner(inner))
     return result
+
+
+def _clone_on(container_state: state.State, cpus: list[int], journal: Journal) -> tuple[int, int]:
+    """`_clone` on these processors, which the joiner inherits: it is born in the cgroup, not moved there."""
+    if not cpus:
+        return _clone(container_state, journal)
+    before = os.sched_getaffinity(0)
+    journal.perform(scheduling.SetAffinity(0, cpus, "processors of execCPUAffinity, on which it begins"))
+    try:
+        pid, pidfd = _clone(container_state, journal)
+    except BaseException:
+        os.sched_setaffinity(0, before)
+        raise
+    if pid:
+        os.sched_setaffinity(0, before)
+    return pid, pidfd
 
 
 def _inner_cgroup(container_state: state.State) -> str:

@@ -17,9 +17,9 @@ from pycontainer.kernel import cgroup, descriptors, device_filter, process, rlim
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Interruptible, Undo
-from pycontainer.runtime import init, resources, state, sync
+from pycontainer.runtime import init, state, sync
 from pycontainer.runtime.mounts import Options
-from pycontainer.runtime.operations import parent
+from pycontainer.runtime.operations import parent, scheduling
 from pycontainer.runtime.spec import Spec
 
 
@@ -98,8 +98,7 @@ def create(
                 init.run(spec, inherited, journal)
         undo.push(process.end, pidfd)
         _configure_child(spec, pid, journal)
-        with Interruptible():
-            sync.unpack(sync.ask(ours, sync.MAPPED) or b"", sync.READY)
+        _await_ready(ours, spec, pid, journal)
         ours.close()
         listener.close()
         container.pid, container.start_time, container.is_creating = pid, process.read_stat(pid)[1], False
@@ -224,18 +223,17 @@ def _make_cgroup(hierarchy: cgroup.Hierarchy, path: str, journal: Journal) -> li
 
 def _check_no_limits(spec: Spec) -> None:
     """Raises HostError where there is a limit."""
-    if limits := resources.limits(spec.resources):
+    if spec.limits:
         hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
-        raise HostError("set limit", limits[0].field, "cgroup2 is not mounted", hint)
+        raise HostError("set limit", spec.limits[0].field, "cgroup2 is not mounted", hint)
 
 
 def _limit(spec: Spec, hierarchy: cgroup.Hierarchy, path: str, controllers: list[str], journal: Journal) -> None:
     """Set the limits and the device filter of the cgroup. Raises HostError, StepFailed."""
-    limits = resources.limits(spec.resources)
-    for limit in limits:
+    for limit in spec.limits:
         if limit.controller != "cgroup":
             hierarchy.require(limit.controller, limit.field)
-    for limit in limits:
+    for limit in spec.limits:
         if limit.controller != "cgroup" and limit.controller not in controllers:
             cause = f"the {limit.controller} controller could not be enabled for {path}"
             hint = "a parent cgroup has processes of its own; move them into a child cgroup first"
@@ -255,17 +253,11 @@ def _limit(spec: Spec, hierarchy: cgroup.Hierarchy, path: str, controllers: list
         for device in spec.devices
         if device.type != "p"
     ]
-    journal.perform(device_filter.AttachDeviceFilter(path, _device_rules(spec) + device_filter.ALWAYS + granted))
-
-
-def _device_rules(spec: Spec) -> list[dict[str, object]]:
-    rules = spec.resources.get("devices")
-    return rules if isinstance(rules, list) else []
+    journal.perform(device_filter.AttachDeviceFilter(path, spec.device_rules + device_filter.ALWAYS + granted))
 
 
 def _allows_everything(spec: Spec) -> bool:
-    rules = _device_rules(spec)
-    return bool(rules) and all(rule.get("allow") for rule in rules)
+    return bool(spec.device_rules) and all(rule["allow"] for rule in spec.device_rules)
 
 
 def _has_no_swap(path: str) -> bool:
@@ -335,6 +327,14 @@ def _go_home(homes: list[tuple[int, int]]) -> None:
     for descriptor, kind in homes:
         setns(descriptor, kind)
         os.close(descriptor)
+
+
+def _await_ready(channel: _socket.socket, spec: Spec, pid: int, journal: Journal) -> None:
+    """Tell the child that it is configured; until it waits for `start`. Raises what kept it from that."""
+    with Interruptible():
+        sync.unpack(sync.ask(channel, sync.MAPPED) or b"", sync.READY)
+    # Only now, so that what is given little time is not long in the making.
+    scheduling.schedule(pid, spec.process.scheduler, spec.process.io_priority, journal)
 
 
 def _configure_child(spec: Spec, pid: int, journal: Journal) -> None:

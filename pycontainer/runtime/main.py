@@ -78,6 +78,7 @@ _LISTS = ("env", "additional-gids", "cap")
 # Their first operand is followed by somebody else's options: a command's own.
 _LEADING = ("", "exec")
 _callers_umask = 0o022
+_log: ErrorLog | None = None
 
 
 def _parse(arguments: list[str], command: str) -> tuple[dict[str, Any], list[str]]:
@@ -117,23 +118,22 @@ def main() -> None:
     # A start lives too briefly to have garbage worth looking for; what stays longer enables it again (relay.py).
     gc.disable()
     standard.open_closed()
-    global _callers_umask
+    global _callers_umask, _log
     _callers_umask = os.umask(0o022)
     signals.restore_child_signal()
     signals.raise_ended()
-    log = None
     try:
         # Before anything else is looked at, because whoever reads the log wants to know of every error.
-        log = _open_log(_peek(sys.argv[1:]))
+        _log = _open_log(_peek(sys.argv[1:]))
         status = _main(sys.argv[1:])
     except signals.Ended as ended:
         status = 128 + ended.number
         signals.die_of(ended.number)
     except _ExecFailed as failed:
         # As in runc: 1 would be taken for the program's own.
-        status = _complain(failed.error, 255, log)
+        status = _complain(failed.error, 255)
     except Exception as error:
-        status = _complain(error, 1, log)
+        status = _complain(error, 1)
     sys.stdout.flush()
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
     os._exit(status)
@@ -160,7 +160,7 @@ def _open_log(settings: dict[str, str]) -> ErrorLog | None:
     return ErrorLog(settings["log"], settings.get("log-format", "text"), debug="debug" in settings)
 
 
-def _complain(error: Exception, status: int, log: ErrorLog | None) -> int:
+def _complain(error: Exception, status: int) -> int:
     """Print and log what went wrong; `status`, or that of a program which cannot be executed."""
     hint = ""
     if isinstance(error, PycontainerError):
@@ -173,16 +173,27 @@ def _complain(error: Exception, status: int, log: ErrorLog | None) -> int:
     else:
         message = f"{type(error).__name__}: {error}"
         hint = "hint: this is a fault of pycontainer's; PYCONTAINER_DEBUG=1 shows where"
-    if log is not None:
-        try:
-            log.write(error, message)
-        except UsageError as failed:
-            # Said, not raised, because the error itself is what the caller must see.
-            sys.stderr.write(f"pycontainer-runtime: {failed}\n")
+    _write_log(error, message)
     if not isinstance(error, (PycontainerError, OSError)) and os.environ.get("PYCONTAINER_DEBUG"):
         raise error
     sys.stderr.write(f"pycontainer-runtime: {message}\n{hint}\n" if hint else f"pycontainer-runtime: {message}\n")
     return status
+
+
+def _warn(warnings: list[str]) -> None:
+    """Print and log what was left out."""
+    for warning in warnings:
+        _write_log(None, warning)
+        sys.stderr.write(f"pycontainer-runtime: warning: {warning}\n")
+
+
+def _write_log(error: Exception | None, message: str) -> None:
+    if _log is not None:
+        try:
+            _log.write(error, message)
+        except UsageError as failed:
+            # Said, not raised, because the error itself is what the caller must see.
+            sys.stderr.write(f"pycontainer-runtime: {failed}\n")
 
 
 class _ExecFailed(Exception):
@@ -277,8 +288,10 @@ def _make(
     journal = _open_journal(options)
     from pycontainer.runtime import launch, spec, state
 
+    wanted = spec.load(options.get("bundle", "."))
+    _warn(wanted.warnings)
     container = launch.create(
-        spec.load(options.get("bundle", ".")),
+        wanted,
         container_id,
         root,
         journal,
@@ -357,6 +370,7 @@ def _execute(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime.process_relay import JoinedRelay
 
     wanted = program.choose(container.bundle, options, operands[1:])
+    _warn(wanted.warnings)
     ours, theirs = descriptors.pair()
     console = _connect_console(options) if "detach" in options else theirs
     # Signals wait, because from the moment when the program runs they are for the program.

@@ -40,6 +40,8 @@ _FLAGS: dict[str, tuple[int, int, int, int]] = {
 }
 # For everything below the mount too: option -> (MOUNT_ATTR_* to set, MOUNT_ATTR_* to clear)
 _RECURSIVE = {f"r{name}": (set_, clear) for name, (_, _, set_, clear) in _FLAGS.items() if set_ | clear}
+# What belongs to a file system as a whole, and not to where it is mounted: mount(2).
+_OF_FILE_SYSTEM = ("sync", "dirsync", "mand", "iversion", "lazytime")
 _BIND = ("bind", "rbind")
 PROPAGATION = {
     "private": k.MS_PRIVATE,
@@ -62,9 +64,11 @@ class Options:
     recursive_set, recursive_clear   the same for everything below it ("rro", "rnosuid", …)
     recursive     a recursive bind ("rbind")
     propagation   MS_SLAVE and so on, with MS_REC; 0 where none is named
+    of_file_system   those flags that a bind mount cannot have of its own
     """
 
-    def __init__(self, options: list[str]) -> None:
+    def __init__(self, options: list[str], at: str = "mounts.options") -> None:
+        """`at` is the field's path. Raises UsageError."""
         self.flags = self.set = self.clear = self.recursive_set = self.recursive_clear = self.propagation = 0
         self.recursive = False
         data = []
@@ -83,10 +87,16 @@ class Options:
                 self.recursive_set |= set_
                 self.recursive_clear |= clear
             elif option in ("idmap", "ridmap", "tmpcopyup"):
-                raise UsageError("read config.json", "mounts.options", f"{option!r} is not supported")
+                raise UsageError("read config.json", at, f"{option!r} is not supported")
             else:
                 data.append(option)
         self.data = ",".join(data)
+        self.of_file_system = [name for name in _OF_FILE_SYSTEM if self.flags & _FLAGS[name][0]]
+
+
+def plain_option(option: str) -> str:
+    """The same for one mount: below a new file system nothing is mounted, so that "rro" is "ro"."""
+    return option[1:] if option in _RECURSIVE else option
 
 
 def names() -> list[str]:

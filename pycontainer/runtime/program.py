@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pycontainer.errors import UsageError
+from pycontainer.kernel.capability import NUMBERS
 from pycontainer.runtime import spec
-from pycontainer.runtime.spec import Fields, Process
+from pycontainer.runtime.fields import Fields
+from pycontainer.runtime.spec import Process
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ def choose(bundle: str, options: dict[str, Any], words: list[str]) -> Process:
     path = options.get("process")
     if not words and not path:
         raise UsageError("pycontainer-runtime exec", "", "expected a command after the container's id", "see --help")
-    given = Fields(spec.read_process(path) if path else spec.read(bundle).get("process"), "process")
+    given = Fields(spec.read_process(path), "process") if path else Fields(spec.read(bundle), "").object("process")
     fields = dict(given.data)
     if words:
         fields["args"] = words
@@ -35,8 +37,11 @@ def choose(bundle: str, options: dict[str, Any], words: list[str]) -> Process:
         uid, _, gid = options["user"].partition(":")
         user["uid"], user["gid"] = _number("--user", uid), _number("--user", gid or "0")
     gids = [_number("--additional-gids", text) for text in options.get("additional-gids", [])]
-    user["additionalGids"] = given.object("user").numbers("additionalGids") + gids
+    user["additionalGids"] = given.object("user").ids("additionalGids") + gids
     fields["user"] = user
+    for name in options.get("cap", []):
+        if name not in NUMBERS:
+            raise UsageError("--cap", repr(name), "unknown capability", "capabilities(7) lists them")
     sets = given.object("capabilities")
     # Ambient ones have to be inheritable, which no option makes them.
     kinds = ("bounding", "effective", "permitted", *(["ambient"] if sets.texts("inheritable") else []))

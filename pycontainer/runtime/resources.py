@@ -1,17 +1,17 @@
 """`linux.resources` of the OCI runtime specification as values for cgroup v2 files.
 
 See config-linux.md, "Control groups", and Documentation/admin-guide/cgroup-v2.rst. Memory is in bytes, CPU quota and
-period in microseconds.
+period in microseconds. A value that says "no limit" is nothing to write, because a new cgroup has none: so it needs no
+controller.
 """
 
 from __future__ import annotations
 
-from pycontainer.errors import HostError, UsageError
-from pycontainer.runtime.spec import Fields
-
-Json = dict[str, object]
+from pycontainer.errors import HostError
+from pycontainer.runtime.fields import Fields, Json, asks, shown
 
 REFUSED = ("network", "rdma")
+_UINT64_MAX = (1 << 64) - 1
 
 
 class Limit:
@@ -46,74 +46,107 @@ def limits(resources: Json) -> list[Limit]:
     fields = Fields(resources, "linux.resources")
     _memory(fields.object("memory"), found)
     _cpu(fields.object("cpu"), found)
-    pids = fields.object("pids").optional_number("limit")
-    if pids is not None:
-        found.append(Limit("pids", "pids.max", str(pids) if pids > 0 else "max", "linux.resources.pids.limit"))
+    pids = fields.object("pids").limit("limit")
+    if pids > 0:
+        found.append(Limit("pids", "pids.max", str(pids), "linux.resources.pids.limit"))
     _block_io(fields.object("blockIO"), found)
     for entry in fields.objects("hugepageLimits"):
-        size, limit = entry.text("pageSize"), entry.number("limit")
-        if not size.isalnum():
-            raise UsageError("read config.json", f"{entry.path}.pageSize", "must be a size such as 2MB")
-        found.append(Limit("hugetlb", f"hugetlb.{size}.max", _bytes(limit), "linux.resources.hugepageLimits"))
+        size = entry.text("pageSize", longest=16)
+        if not (size.isascii() and size.isalnum()):
+            raise entry.wrong("pageSize", "must be a size such as 2MB")
+        # 0 is a limit here: not one huge page.
+        limit = entry.required_number("limit", low=-1)
+        if limit not in (-1, _UINT64_MAX):
+            found.append(Limit("hugetlb", f"hugetlb.{size}.max", str(limit), entry.at("limit")))
+    unified = fields.object("unified")
     for file, value in fields.strings("unified").items():
-        if "/" in file or "." not in file:
-            raise UsageError("read config.json", f"linux.resources.unified.{file}", "must be a cgroup file's name")
-        found.append(Limit(file.partition(".")[0], file, value, f"linux.resources.unified.{file}"))
+        if "/" in file or "." not in file or not file.isprintable() or len(file) > 255:
+            raise unified.wrong(file, "must be a cgroup file's name")
+        if not value.isascii():
+            raise unified.wrong(file, "no cgroup file takes that")
+        found.append(Limit(file.partition(".")[0], file, value, unified.at(file)))
     for field in REFUSED:
-        if resources.get(field):
-            raise HostError("set limit", f"linux.resources.{field}", "cgroup v2 has no such control here", "remove it")
+        data = fields.object(field).data
+        # A device's name alone says something.
+        if asks(data) or (field == "rdma" and data):
+            raise _not_there(fields, field, "cgroup v2 has no such control here", "remove it")
     return found
 
 
+def device_rules(resources: Json) -> list[Json]:
+    """`linux.resources.devices`, checked: kernel/device_filter.py. Raises UsageError."""
+    rules = []
+    for rule in Fields(resources, "linux.resources").objects("devices"):
+        # What is misread here opens devices.
+        kind, access = rule.text("type"), rule.text("access")
+        if kind not in ("", "a", "b", "c"):
+            raise rule.wrong("type", f"must be a, b or c, not {shown(kind)}")
+        if set(access) - set("rwm"):
+            raise rule.wrong("access", f"must be made of r, w and m, not {shown(access)}")
+        major, minor = (rule.optional_number(name, low=-1, high=(1 << 31) - 1) for name in ("major", "minor"))
+        rules.append({"allow": rule.flag("allow"), "type": kind, "access": access, "major": major, "minor": minor})
+    return rules
+
+
+def _not_there(fields: Fields, field: str, cause: str, hint: str) -> HostError:
+    return HostError("read config.json", fields.at(field), cause, hint)
+
+
 def _memory(memory: Fields, found: list[Limit]) -> None:
-    at = "linux.resources.memory"
-    limit, swap, low = (memory.optional_number(name) or 0 for name in ("limit", "swap", "reservation"))
-    if low:
-        found.append(Limit("memory", "memory.low", _bytes(low), f"{at}.reservation"))
-    if limit:
-        found.append(Limit("memory", "memory.max", _bytes(limit), f"{at}.limit"))
-    if swap:
+    limit, swap, low = (memory.limit(name) for name in ("limit", "swap", "reservation"))
+    if low > 0:
+        found.append(Limit("memory", "memory.low", str(low), memory.at("reservation")))
+    if limit > 0:
+        found.append(Limit("memory", "memory.max", str(limit), memory.at("limit")))
+    if swap > 0:
         # The specification counts memory and swap together, as v1 did; v2 counts swap alone.
-        if swap > 0 and limit <= 0:
-            raise UsageError("read config.json", f"{at}.swap", "needs a memory limit")
-        if 0 < swap < limit:
-            raise UsageError("read config.json", f"{at}.swap", "is memory plus swap and so no less than the limit")
-        value = str(swap - limit) if swap > 0 else "max"
-        found.append(Limit("memory", "memory.swap.max", value, f"{at}.swap"))
+        if limit <= 0:
+            raise memory.wrong("swap", "needs a memory limit")
+        if swap < limit:
+            raise memory.wrong("swap", "is memory plus swap and so no less than the limit")
+        found.append(Limit("memory", "memory.swap.max", str(swap - limit), memory.at("swap")))
     for field in ("kernel", "kernelTCP"):
-        if memory.optional_number(field):
-            raise HostError("set limit", f"{at}.{field}", "cgroup v2 does not limit it apart", "use the memory limit")
+        if memory.limit(field) > 0:
+            raise _not_there(memory, field, "cgroup v2 does not limit it apart", "use the memory limit")
+    # 0 says something here: do not swap.
+    if memory.optional_number("swappiness", low=-1) not in (None, -1, _UINT64_MAX):
+        raise _not_there(memory, "swappiness", "cgroup v2 has no such control", "limit memory.swap instead")
     if memory.flag("disableOOMKiller"):
-        raise HostError("set limit", f"{at}.disableOOMKiller", "cgroup v2 has no such switch", "remove it")
+        raise _not_there(memory, "disableOOMKiller", "cgroup v2 has no such switch", "remove it")
+    # v2 always counts what is below, and a new cgroup uses nothing that could be more than its limit.
+    memory.flag("useHierarchy")
+    memory.flag("checkBeforeUpdate")
 
 
 def _cpu(cpu: Fields, found: list[Limit]) -> None:
-    at = "linux.resources.cpu"
-    shares, quota, period = (cpu.optional_number(name) or 0 for name in ("shares", "quota", "period"))
+    shares, period = (cpu.number(name, low=0) for name in ("shares", "period"))
+    quota = cpu.limit("quota")
     if shares:
-        found.append(Limit("cpu", "cpu.weight", str(cpu_weight(shares)), f"{at}.shares"))
-    if quota or period:
-        quota_text = str(quota) if quota > 0 else "max"
-        found.append(Limit("cpu", "cpu.max", f"{quota_text} {period or 100000}", f"{at}.quota"))
-    if idle := cpu.optional_number("idle"):
-        found.append(Limit("cpu", "cpu.idle", str(idle), f"{at}.idle"))
-    if burst := cpu.optional_number("burst"):
-        found.append(Limit("cpu", "cpu.max.burst", str(burst), f"{at}.burst"))
+        found.append(Limit("cpu", "cpu.weight", str(cpu_weight(shares)), cpu.at("shares")))
+    # A period says nothing without how much of it may be used.
+    if quota > 0:
+        found.append(Limit("cpu", "cpu.max", f"{quota} {period or 100000}", cpu.at("quota")))
+    if idle := cpu.number("idle", low=0, high=1):
+        found.append(Limit("cpu", "cpu.idle", str(idle), cpu.at("idle")))
+    if burst := cpu.number("burst", low=0):
+        found.append(Limit("cpu", "cpu.max.burst", str(burst), cpu.at("burst")))
     for field, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
-        if value := cpu.text(field):
-            found.append(Limit("cpuset", file, value, f"{at}.{field}"))
+        value = cpu.text(field)
+        if set(value) - set("0123456789,-:/ "):
+            raise cpu.wrong(field, f"must be a list such as 0-3,7, not {shown(value)}")
+        if value.strip():
+            found.append(Limit("cpuset", file, value, cpu.at(field)))
     for field in ("realtimeRuntime", "realtimePeriod"):
-        if cpu.optional_number(field):
-            raise HostError("set limit", f"{at}.{field}", "cgroup v2 does not control real-time tasks", "remove it")
+        if cpu.number(field):
+            raise _not_there(cpu, field, "cgroup v2 does not control real-time tasks", "remove it")
 
 
 def _block_io(block_io: Fields, found: list[Limit]) -> None:
-    at = "linux.resources.blockIO"
-    weight = block_io.optional_number("weight")
+    weight = block_io.number("weight", low=0, high=1000)
     if weight:
-        if not 10 <= weight <= 1000:
-            raise UsageError("read config.json", f"{at}.weight", f"must be 10 to 1000, not {weight}")
-        found.append(Limit("io", "io.weight", f"default {io_weight(weight)}", f"{at}.weight"))
+        if weight < 10:
+            raise block_io.wrong("weight", f"must be 10 to 1000, not {weight}")
+        found.append(Limit("io", "io.weight", f"default {io_weight(weight)}", block_io.at("weight")))
     for field, key in (
         ("throttleReadBpsDevice", "rbps"),
         ("throttleWriteBpsDevice", "wbps"),
@@ -121,12 +154,11 @@ def _block_io(block_io: Fields, found: list[Limit]) -> None:
         ("throttleWriteIOPSDevice", "wiops"),
     ):
         for device in block_io.objects(field):
-            value = f"{device.number('major')}:{device.number('minor')} {key}={device.number('rate')}"
-            found.append(Limit("io", "io.max", value, f"{at}.{field}"))
-    for field in ("leafWeight", "weightDevice"):
-        if block_io.data.get(field):
-            raise HostError("set limit", f"{at}.{field}", "not supported", "use weight or the throttle fields")
-
-
-def _bytes(value: int) -> str:
-    return str(value) if value > 0 else "max"
+            major, minor = (device.required_number(name, low=0, high=(1 << 32) - 1) for name in ("major", "minor"))
+            # 0 is none, as it was in v1.
+            if rate := device.number("rate", low=0):
+                found.append(Limit("io", "io.max", f"{major}:{minor} {key}={rate}", block_io.at(field)))
+    if block_io.number("leafWeight", low=0, high=1000):
+        raise _not_there(block_io, "leafWeight", "not supported", "use weight or the throttle fields")
+    if block_io.objects("weightDevice"):
+        raise _not_there(block_io, "weightDevice", "not supported", "use weight or the throttle fields")

@@ -1,7 +1,7 @@
 """config.json of an OCI bundle, parsed once into values that the rest of the runtime trusts.
 
-Follows the OCI runtime specification 1.1 (config.md, config-linux.md). What this runtime does not do is refused here
-by name, never ignored.
+Follows the OCI runtime specification 1.2 (config.md, config-linux.md). What this runtime does not do is refused here
+by name, never ignored; what the specification does not define is ignored, as it says (config.md, "Extensibility").
 """
 
 from __future__ import annotations
@@ -13,142 +13,79 @@ from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.namespace import TYPES, IdMap
 from pycontainer.kernel.rlimit import NUMBERS as NUMBERS_OF_LIMITS
-from pycontainer.runtime import sysctl
+from pycontainer.runtime import resources, scheduling, sysctl
+from pycontainer.runtime.fields import LONGEST_ARGUMENT, LONGEST_NAME, LONGEST_PATH, Fields, Json, asks, shown
+from pycontainer.runtime.mounts import PROPAGATION, Options, plain_option
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-Json = dict[str, object]
-
 OLDEST_VERSION = "1.0.0"
-# What is refused by name where it is set, of `process` and of `linux`.
-REFUSED_OF_PROCESS = ("apparmorProfile", "selinuxLabel")
-REFUSED_OF_LINUX = ("seccomp", "mountLabel", "intelRdt", "personality", "timeOffsets")
+# What is refused by name where it asks for something, of `process`, of `linux`, of the whole; what to do instead.
+REFUSED_OF_PROCESS = {
+    "apparmorProfile": "",
+    "selinuxLabel": "",
+    "commandLine": "it is for Windows; say it in process.args",
+}
+REFUSED_OF_LINUX = {
+    "seccomp": "",
+    "mountLabel": "",
+    "intelRdt": "",
+    "personality": "",
+    "timeOffsets": "",
+    "memoryPolicy": "numactl(8) in the container sets one",
+    "netDevices": "join a network namespace that has the device: linux.namespaces",
+}
+REFUSED_OF_ALL = dict.fromkeys(("solaris", "windows", "vm", "zos", "freebsd"), "this is a runtime for Linux")
+# What is so anyway, and therefore no request.
+_GRANTED = {"personality": ("domain", "LINUX"), "memoryPolicy": ("mode", "MPOL_DEFAULT")}
+LONGEST_ANNOTATION = 1 << 20  # bytes
+LONGEST_FILE_NAME = 255  # bytes
 # The hooks that are run; all others are refused.
 HOOKS: tuple[str, ...] = ()
 
 
-class Fields:
-    """One JSON object of config.json, read with its types checked; errors name the field's full path."""
-
-    __slots__ = ("data", "path")
-
-    def __init__(self, data: object, path: str) -> None:
-        if data is None:
-            data = {}
-        if not isinstance(data, dict):
-            raise UsageError("read config.json", path, "must be an object")
-        self.data: Json = data
-        self.path = path
-
-    def _at(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path else name
-
-    def _wrong(self, name: str, expected: str) -> UsageError:
-        return UsageError("read config.json", self._at(name), f"must be {expected}")
-
-    def _get(self, name: str, default: object) -> object:
-        # null is what other engines write for a field that they leave out.
-        value = self.data.get(name)
-        return default if value is None else value
-
-    def text(self, name: str, default: str = "") -> str:
-        value = self._get(name, default)
-        if not isinstance(value, str) or "\0" in value:
-            raise self._wrong(name, "a string")
-        return value
-
-    def number(self, name: str, default: int = 0) -> int:
-        value = self._get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise self._wrong(name, "a whole number")
-        return value
-
-    def optional_number(self, name: str) -> int | None:
-        return self.number(name) if self.data.get(name) is not None else None
-
-    def flag(self, name: str) -> bool:
-        value = self._get(name, False)
-        if not isinstance(value, bool):
-            raise self._wrong(name, "true or false")
-        return value
-
-    def texts(self, name: str) -> list[str]:
-        value = self.data.get(name) or []
-        if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
-            raise self._wrong(name, "an array of strings")
-        return value
-
-    def numbers(self, name: str) -> list[int]:
-        value = self.data.get(name) or []
-        if not isinstance(value, list) or not all(type(item) is int for item in value):
-            raise self._wrong(name, "an array of whole numbers")
-        return value
-
-    def id(self, name: str) -> int:
-        return self._id(name, self.number(name))
-
-    def ids(self, name: str) -> list[int]:
-        return [self._id(name, number) for number in self.numbers(name)]
-
-    def _id(self, name: str, number: int) -> int:
-        # because -1 means "leave it as it is" to setresuid(2), and the process is root at that moment
-        if not 0 <= number < (1 << 32) - 1:
-            raise self._wrong(name, f"a user or group id, not {number}")
-        return number
-
-    def object(self, name: str) -> Fields:
-        return Fields(self.data.get(name), self._at(name))
-
-    def objects(self, name: str) -> list[Fields]:
-        value = self.data.get(name) or []
-        if not isinstance(value, list):
-            raise self._wrong(name, "an array")
-        return [Fields(item, f"{self._at(name)}[{position}]") for position, item in enumerate(value)]
-
-    def strings(self, name: str) -> dict[str, str]:
-        fields = self.object(name)
-        return {key: fields.text(key) for key in fields.data}
-
-    def id_maps(self, name: str) -> list[IdMap]:
-        return [
-            IdMap(extent.number("containerID"), extent.number("hostID"), extent.number("size"))
-            for extent in self.objects(name)
-        ]
-
-
 class Process:
-    """`process`: what is executed, and as whom."""
+    """`process`: what is executed, and as whom.
+
+    rlimits     (number, soft, hard)
+    scheduler   None where nothing is said, as with io_priority
+    affinity    the processors that `exec` begins on, and those of its program; empty where nothing is said
+    warnings    what is left out of what was asked for
+    """
 
     def __init__(self, fields: Fields) -> None:
-        self.args = fields.texts("args")
-        self.env = fields.texts("env")
+        self.args = fields.texts("args", longest=LONGEST_ARGUMENT)
+        self.env = fields.texts("env", longest=LONGEST_ARGUMENT)
         self.cwd = fields.text("cwd", "/")
         self.terminal = fields.flag("terminal")
         size = fields.object("consoleSize")
-        self.console_size = (size.number("height"), size.number("width"))
+        # struct winsize has 16 bits for each.
+        self.console_size = (size.number("height", low=0, high=65535), size.number("width", low=0, high=65535))
         user = fields.object("user")
         self.uid = user.id("uid")
         self.gid = user.id("gid")
-        self.umask = user.optional_number("umask")
+        self.umask = user.optional_number("umask", low=0, high=0o777)
         self.additional_gids = user.ids("additionalGids")
         self.no_new_privileges = fields.flag("noNewPrivileges")
-        self.oom_score_adj = fields.optional_number("oomScoreAdj")
+        self.oom_score_adj = fields.optional_number("oomScoreAdj", low=-1000, high=1000)
+        self.warnings: list[str] = []
         sets = fields.object("capabilities")
         # None at all where the object is missing, as in runc.
-        self.capabilities = {name: _capabilities(sets, name) for name in CAPABILITY_SETS}
-        self.rlimits = [
-            (_rlimit(entry.text("type")), _rlimit_value(entry, "soft"), _rlimit_value(entry, "hard"))
-            for entry in fields.objects("rlimits")
-        ]
+        self.capabilities = {name: _capabilities(sets, name, self.warnings) for name in CAPABILITY_SETS}
+        self.rlimits = _rlimits(fields)
+        self.scheduler = scheduling.scheduler(fields)
+        self.io_priority = scheduling.io_priority(fields)
+        self.affinity = scheduling.affinity(fields)
         if not self.args or not self.args[0]:
-            raise UsageError("read config.json", "process.args", "names no program")
+            raise fields.wrong("args", "names no program")
+        if not all(entry.find("=") > 0 for entry in self.env):
+            raise fields.wrong("env", "must be an array of NAME=VALUE")
         if not self.cwd.startswith("/"):
-            raise UsageError("read config.json", "process.cwd", f"must be an absolute path, not {self.cwd!r}")
-        for name in REFUSED_OF_PROCESS:
-            if fields.data.get(name):
-                raise HostError("read config.json", f"process.{name}", "not supported", f"remove process.{name}")
+            raise fields.wrong("cwd", f"must be an absolute path, not {shown(self.cwd)}")
+        _refuse(user, {"username": "say it in numbers: process.user.uid"})
+        _refuse(fields, REFUSED_OF_PROCESS)
 
     def with_arguments(self, args: list[str]) -> Process:
         """Another program as the same user in the same directory, without a terminal."""
@@ -161,31 +98,53 @@ class Process:
 CAPABILITY_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
-def _capabilities(sets: Fields, name: str) -> list[str]:
+def _capabilities(sets: Fields, name: str, warnings: list[str]) -> list[str]:
+    """Those that there are; the others are a warning each (config.md, "capabilities")."""
     values = sets.texts(name)
-    for value in values:
-        if value not in NUMBERS:
-            raise UsageError("read config.json", f"process.capabilities.{name}", f"unknown capability {value!r}")
-    return values
+    unknown = [value for value in dict.fromkeys(values) if value not in NUMBERS]
+    warnings.extend(f"{sets.at(name)}: {shown(value)} is unknown, and left out" for value in unknown)
+    return [value for value in values if value not in unknown] if unknown else values
 
 
-def _rlimit(name: str) -> int:
-    if name not in NUMBERS_OF_LIMITS:
-        raise UsageError("read config.json", "process.rlimits", f"unknown resource {name!r}")
-    return NUMBERS_OF_LIMITS[name]
+def _rlimits(process: Fields) -> list[tuple[int, int, int]]:
+    found: dict[int, tuple[int, int, int]] = {}
+    for entry in process.objects("rlimits"):
+        name = entry.text("type")
+        if name not in NUMBERS_OF_LIMITS:
+            raise entry.wrong("type", f"unknown resource {shown(name)}")
+        number = NUMBERS_OF_LIMITS[name]
+        if number in found:
+            raise entry.wrong("type", f"{name} stands twice")
+        soft, hard = _rlimit_value(entry, "soft"), _rlimit_value(entry, "hard")
+        if hard != -1 and not 0 <= soft <= hard:
+            raise entry.wrong("soft", "is above the hard limit")
+        found[number] = number, soft, hard
+    return list(found.values())
 
 
 def _rlimit_value(entry: Fields, name: str) -> int:
-    value = entry.number(name)
+    value = entry.required_number(name)
     if value == (1 << 64) - 1:
         return -1  # RLIM_INFINITY, as an unsigned number
     if not -1 <= value < 1 << 63:
-        raise UsageError("read config.json", f"{entry.path}.{name}", f"not a limit: {value}")
+        raise entry.wrong(name, f"not a limit: {value}")
     return value
 
 
+def _refuse(fields: Fields, refused: dict[str, str]) -> None:
+    """Raises HostError for the first of these that asks for something."""
+    for name, hint in refused.items():
+        value = fields.data.get(name)
+        if name in _GRANTED and isinstance(value, dict):
+            key, granted = _GRANTED[name]
+            value = {other: item for other, item in value.items() if (other, item) != (key, granted)}
+        # For these a name alone says something.
+        if asks(value) or (name == "netDevices" and value):
+            raise HostError("read config.json", fields.at(name), "not supported", hint or f"remove {fields.at(name)}")
+
+
 class Mount:
-    """One entry of `mounts`, its options not yet decoded (see mounts.py)."""
+    """One entry of `mounts`, its options checked and not yet decoded (see mounts.py)."""
 
     def __init__(self, fields: Fields, bundle: str) -> None:
         self.destination = fields.text("destination")
@@ -195,11 +154,47 @@ class Mount:
         self.uid_mappings = fields.id_maps("uidMappings")
         self.gid_mappings = fields.id_maps("gidMappings")
         self.is_bind = self.type == "bind" or "bind" in self.options or "rbind" in self.options
+        if not self.destination:
+            raise fields.wrong("destination", "names no path")
         if not self.destination.startswith("/"):
             # Relative destinations are deprecated in the specification, and read as below the root.
             self.destination = "/" + self.destination
+        if not self.is_bind and not self.type:
+            raise fields.wrong("type", "names no file system", "a directory of the host has the option bind or rbind")
+        self._check_maps(fields)
+        self._check_options(fields)
         if self.is_bind:
+            if not self.source:
+                raise fields.wrong("source", "names no path")
             self.source = os.path.join(bundle, self.source)
+
+    def _check_maps(self, fields: Fields) -> None:
+        if bool(self.uid_mappings) != bool(self.gid_mappings):
+            raise fields.wrong(
+                "uidMappings" if self.uid_mappings else "gidMappings", "needs those of the other kind too"
+            )
+        if self.uid_mappings and not self.is_bind:
+            raise HostError(
+                "read config.json", fields.at("uidMappings"), "only a bind mount has ids mapped", "remove it"
+            )
+
+    def _check_options(self, fields: Fields) -> None:
+        at = fields.at("options")
+        if self.is_bind or self.type == "cgroup":
+            options = Options(self.options, at)
+            # Because there is no file system to be given them: this one is there already, with options of its own.
+            words = [*filter(None, options.data.split(",")), *options.of_file_system]
+            if words:
+                hint = "a bind mount has the options of mount(8) that do not depend on the file system"
+                raise UsageError("read config.json", at, f"{shown(words[0])} has no effect on a bind mount", hint)
+        else:
+            self.options = [plain_option(option) for option in self.options]
+            if len(os.fsencode(Options(self.options, at).data)) > LONGEST_PATH:
+                raise fields.wrong("options", f"are longer than {LONGEST_PATH} bytes")
+
+
+# The bits of st_mode that say what a file is, by the letter of a device: mknod(2).
+_TYPES_OF_DEVICES = {"c": 0o020000, "u": 0o020000, "b": 0o060000, "p": 0o010000}
 
 
 class Device:
@@ -208,15 +203,19 @@ class Device:
     def __init__(self, fields: Fields) -> None:
         self.path = fields.text("path")
         self.type = fields.text("type")
-        self.major = fields.number("major")
-        self.minor = fields.number("minor")
-        self.mode = fields.number("fileMode", 0o666)
-        self.uid = fields.number("uid")
-        self.gid = fields.number("gid")
-        if self.type not in ("c", "u", "b", "p"):
-            raise UsageError("read config.json", f"{fields.path}.type", "must be c, u, b or p")
-        if not self.path.startswith("/dev/") or ".." in self.path.split("/"):
-            raise UsageError("read config.json", f"{fields.path}.path", "must lie under /dev")
+        if self.type not in _TYPES_OF_DEVICES:
+            raise fields.wrong("type", "must be c, u, b or p")
+        read = fields.number if self.type == "p" else fields.required_number
+        self.major = read("major", low=0, high=(1 << 12) - 1)
+        self.minor = read("minor", low=0, high=(1 << 20) - 1)
+        self.mode = fields.number("fileMode", 0o666, low=0, high=0o177777)
+        self.uid = fields.id("uid")
+        self.gid = fields.id("gid")
+        # Some engines write st_mode as it is.
+        if self.mode & 0o170000 not in (0, _TYPES_OF_DEVICES[self.type]):
+            raise fields.wrong("fileMode", "is that of another type of file")
+        if not self.path.startswith("/dev/") or set(self.path[1:].split("/")) & {"", ".", ".."}:
+            raise fields.wrong("path", "must lie under /dev")
 
     @classmethod
     def character(cls, path: str, major: int, minor: int) -> Device:
@@ -229,6 +228,8 @@ class Spec:
 
     namespaces   the CLONE_NEW* flag of each listed type -> the path to join, "" to make a new one
     sysctl       the path of each kernel parameter -> its value
+    limits       what to write into the cgroup's files
+    warnings     what is left out of what was asked for
     """
 
     def __init__(self, config: object, bundle: str) -> None:
@@ -236,37 +237,40 @@ class Spec:
         self.bundle = bundle
         version = fields.text("ociVersion")
         if not version.startswith("1."):
-            raise UsageError("read config.json", "ociVersion", f"1.x is understood, not {version!r}")
+            raise fields.wrong("ociVersion", f"1.x is understood, not {shown(version)}")
         self.version = version
         self.process = Process(fields.object("process"))
+        self.warnings = self.process.warnings
         root = fields.object("root")
         self.root = os.path.join(bundle, root.text("path", "rootfs"))
         self.root_readonly = root.flag("readonly")
-        self.hostname = fields.text("hostname")
-        self.domainname = fields.text("domainname")
+        self.hostname = fields.text("hostname", longest=LONGEST_NAME)
+        self.domainname = fields.text("domainname", longest=LONGEST_NAME)
         self.mounts = [Mount(mount, bundle) for mount in fields.objects("mounts")]
-        self.annotations = fields.strings("annotations")
+        self.annotations = fields.strings("annotations", longest=LONGEST_ANNOTATION)
 
         linux = fields.object("linux")
         self.namespaces: dict[int, str] = {}
         for namespace in linux.objects("namespaces"):
             kind = namespace.text("type")
             if kind not in TYPES:
-                raise UsageError("read config.json", f"{namespace.path}.type", f"unknown namespace {kind!r}")
+                raise namespace.wrong("type", f"unknown namespace {shown(kind)}")
             if TYPES[kind] in self.namespaces:
-                raise UsageError("read config.json", f"{namespace.path}.type", f"{kind} stands twice")
+                raise namespace.wrong("type", f"{kind} stands twice")
             self.namespaces[TYPES[kind]] = namespace.text("path")
         self.uid_mappings = linux.id_maps("uidMappings")
         self.gid_mappings = linux.id_maps("gidMappings")
         self.devices = [Device(device) for device in linux.objects("devices")]
-        self.cgroups_path = linux.text("cgroupsPath")
-        resources = linux.object("resources")
-        resources.objects("devices")
-        self.resources: Json = resources.data
+        self.cgroups_path = _cgroups_path(linux)
+        self.resources: Json = linux.object("resources").data
+        self.limits = resources.limits(self.resources)
+        self.device_rules = resources.device_rules(self.resources)
         self.sysctl = sysctl.parse(linux.strings("sysctl"), self.namespaces)
-        self.masked_paths = linux.texts("maskedPaths")
-        self.readonly_paths = linux.texts("readonlyPaths")
+        self.masked_paths = linux.paths("maskedPaths")
+        self.readonly_paths = linux.paths("readonlyPaths")
         self.rootfs_propagation = linux.text("rootfsPropagation")
+        if self.rootfs_propagation and self.rootfs_propagation not in PROPAGATION:
+            raise linux.wrong("rootfsPropagation", f"must be one of {', '.join(PROPAGATION)}")
         _check(fields, linux, self.namespaces, self.uid_mappings, self.gid_mappings)
 
     def host_uid(self, uid: int) -> int:
@@ -287,12 +291,18 @@ def _check(fields: Fields, linux: Fields, namespaces: dict[int, str], uids: list
     for name, kind in (("hostname", "uts"), ("domainname", "uts")):
         if fields.data.get(name) and TYPES[kind] not in namespaces:
             raise UsageError("read config.json", name, "needs a UTS namespace")
-    hooks = fields.object("hooks").data
-    if any(value for name, value in hooks.items() if name not in HOOKS):
+    hooks = fields.object("hooks")
+    if any(hooks.objects(name) for name in hooks.data if name not in HOOKS):
         raise HostError("read config.json", "hooks", "hooks are not supported", "remove the hooks")
-    for name in REFUSED_OF_LINUX:
-        if linux.data.get(name):
-            raise HostError("read config.json", f"linux.{name}", "not supported", f"remove linux.{name}")
+    _refuse(linux, REFUSED_OF_LINUX)
+    _refuse(fields, REFUSED_OF_ALL)
+
+
+def _cgroups_path(linux: Fields) -> str:
+    path = linux.text("cgroupsPath")
+    if any(len(os.fsencode(name)) > LONGEST_FILE_NAME or "\n" in name for name in path.split("/")):
+        raise linux.wrong("cgroupsPath", f"a cgroup's name has at most {LONGEST_FILE_NAME} bytes, and one line")
+    return path
 
 
 def load(bundle: str) -> Spec:

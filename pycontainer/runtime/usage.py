@@ -21,7 +21,7 @@ usage: pycontainer-runtime [--root DIR] COMMAND …
   --rootless            for who is not root: with the caller's ids, and the host's network
   -b, --bundle DIR      directory with config.json and the root file system (default: the current one)
   --root DIR            where state is kept (default /run/pycontainer/runtime)
-  --log FILE            append errors to this file too
+  --log FILE            append errors and warnings to this file too
   --log-format FORMAT   how: text (the default) or json
   --debug               with what raised them
   --explain             print each step on stderr, with its reason and the shell command that would do it

@@ -466,13 +466,13 @@ FAILING = """
 import os, sys
 from pycontainer.errors import PycontainerError
 from pycontainer.kernel.operation import Journal
-from pycontainer.runtime import join, spec, state
+from pycontainer.runtime import fields, join, spec, state
 
 container = state.load(sys.argv[1], "c")
 process = spec.read(container.bundle)["process"]
 for changes in ({"args": ["true"]}, {"args": ["nosuch"]}, {"args": ["/etc"]}, {"cwd": "/no/such"},
-                {"user": {"uid": 70000, "gid": 0}}, {"rlimits": [{"type": "RLIMIT_NOFILE", "soft": 9, "hard": 5}]}):
-    program = spec.Process(spec.Fields({**process, **changes}, "process"))
+                {"user": {"uid": 70000, "gid": 0}}, {"scheduler": {"policy": "SCHED_ISO"}}):
+    program = spec.Process(fields.Fields({**process, **changes}, "process"))
     before = os.listdir("/proc/self/fd")
     try:
         joined = join.execute(container, program, Journal())

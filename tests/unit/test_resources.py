@@ -23,7 +23,7 @@ LIMITS: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
     "empty parts": ({"memory": {}, "cpu": {}, "pids": {}, "blockIO": {}, "hugepageLimits": [], "unified": {}}, []),
     "null parts": ({"memory": None, "cpu": {"shares": None}, "pids": {"limit": None}, "blockIO": None}, []),
     "memory": ({"memory": {"limit": 64 * M}}, [("memory", "memory.max", str(64 * M))]),
-    "memory without limit": ({"memory": {"limit": -1}}, [("memory", "memory.max", "max")]),
+    "memory without limit": ({"memory": {"limit": -1, "swap": -1, "reservation": -1}}, []),
     "memory zero is not set": ({"memory": {"limit": 0, "swap": 0, "reservation": 0}}, []),
     "swap is counted apart": (
         {"memory": {"limit": 64 * M, "swap": 96 * M}},
@@ -35,7 +35,7 @@ LIMITS: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
     ),
     "swap without limit": (
         {"memory": {"limit": 64 * M, "swap": -1}},
-        [("memory", "memory.max", str(64 * M)), ("memory", "memory.swap.max", "max")],
+        [("memory", "memory.max", str(64 * M))],
     ),
     "reservation": (
         {"memory": {"limit": 64 * M, "reservation": 32 * M}},
@@ -43,8 +43,9 @@ LIMITS: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
     ),
     "quota": ({"cpu": {"quota": 50000, "period": 100000}}, [("cpu", "cpu.max", "50000 100000")]),
     "quota alone": ({"cpu": {"quota": 50000}}, [("cpu", "cpu.max", "50000 100000")]),
-    "period alone": ({"cpu": {"period": 50000}}, [("cpu", "cpu.max", "max 50000")]),
-    "quota without limit": ({"cpu": {"quota": -1, "period": 100000}}, [("cpu", "cpu.max", "max 100000")]),
+    "period alone": ({"cpu": {"period": 50000}}, []),
+    "quota without limit": ({"cpu": {"quota": -1, "period": 100000}}, []),
+    "nothing of the processor": ({"cpu": {"quota": 0, "shares": 0, "cpus": "", "mems": "", "idle": 0, "burst": 0}}, []),
     "burst and idle": (
         {"cpu": {"burst": 1000, "idle": 1}},
         [("cpu", "cpu.idle", "1"), ("cpu", "cpu.max.burst", "1000")],
@@ -55,8 +56,9 @@ LIMITS: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
         [("cpuset", "cpuset.cpus", "0-1,3"), ("cpuset", "cpuset.mems", "0")],
     ),
     "pids": ({"pids": {"limit": 5}}, [("pids", "pids.max", "5")]),
-    "pids without limit": ({"pids": {"limit": -1}}, [("pids", "pids.max", "max")]),
-    "pids zero": ({"pids": {"limit": 0}}, [("pids", "pids.max", "max")]),
+    "pids without limit": ({"pids": {"limit": -1}}, []),
+    "pids zero": ({"pids": {"limit": 0}}, []),
+    "io without limit": ({"blockIO": {"weight": 0, "leafWeight": 0, "weightDevice": []}}, []),
     "io weight": ({"blockIO": {"weight": 500}}, [("io", "io.weight", "default 4950")]),
     "io throttles": (
         {
@@ -77,7 +79,7 @@ LIMITS: dict[str, tuple[dict[str, Any], list[tuple[str, str, str]]]] = {
     ),
     "huge pages": (
         {"hugepageLimits": [{"pageSize": "2MB", "limit": 4 * M}, {"pageSize": "1GB", "limit": -1}]},
-        [("hugetlb", "hugetlb.2MB.max", str(4 * M)), ("hugetlb", "hugetlb.1GB.max", "max")],
+        [("hugetlb", "hugetlb.2MB.max", str(4 * M))],
     ),
     "unified": (
         {"unified": {"memory.high": "1000", "cgroup.max.depth": "3"}},
@@ -144,6 +146,8 @@ def test_what_is_wrong_is_refused_by_name(value: dict[str, Any], field: str) -> 
         ({"cpu": {"realtimePeriod": 1}}, "cpu.realtimePeriod"),
         ({"blockIO": {"weightDevice": [{"major": 8, "minor": 0, "weight": 5}]}}, "blockIO.weightDevice"),
         ({"network": {"classID": 1}}, "network"),
+        ({"memory": {"swappiness": 0}}, "memory.swappiness"),
+        ({"memory": {"swappiness": 60}}, "memory.swappiness"),
         ({"rdma": {"mlx5": {}}}, "rdma"),
     ],
 )
