@@ -138,8 +138,9 @@ def _refuse(fields: Fields, refused: dict[str, str]) -> None:
         if name in _GRANTED and isinstance(value, dict):
             key, granted = _GRANTED[name]
             value = {other: item for other, item in value.items() if (other, item) != (key, granted)}
-        # For these a name alone says something.
-        if asks(value) or (name == "netDevices" and value):
+        # Of devices a name alone says something.
+        says = asks(value) or (name == "netDevices" and value)
+        if says or not (value is None or isinstance(value, str | dict)):
             raise HostError("read config.json", fields.at(name), "not supported", hint or f"remove {fields.at(name)}")
 
 
@@ -257,7 +258,10 @@ class Spec:
                 raise namespace.wrong("type", f"unknown namespace {shown(kind)}")
             if TYPES[kind] in self.namespaces:
                 raise namespace.wrong("type", f"{kind} stands twice")
-            self.namespaces[TYPES[kind]] = namespace.text("path")
+            path = namespace.text("path")
+            if path and not path.startswith("/"):
+                raise namespace.wrong("path", f"must be an absolute path, not {shown(path)}")
+            self.namespaces[TYPES[kind]] = path
         self.uid_mappings = linux.id_maps("uidMappings")
         self.gid_mappings = linux.id_maps("gidMappings")
         self.devices = [Device(device) for device in linux.objects("devices")]

@@ -257,6 +257,8 @@ def test_it_is_taken_or_refused_by_name(at: Place) -> None:
         ("mounts[0].options", ["empty text", "0", "empty object", "surrogate in a list"]),
         ("hostname", ["long text", "NUL", "low surrogate", "0"]),
         ("hooks", ["0", "false", "empty text", "empty list", "a hook"]),
+        ("linux.seccomp", ["0", "false", "empty list", "x"]),
+        ("linux.mountLabel", ["0", "false", "empty list", "x"]),
         ("annotations", ["surrogate key", "NUL key", "null in a list", "empty list"]),
         ("linux.cgroupsPath", ["long text", "control", "NUL"]),
         ("linux.maskedPaths", ["empty text", "texts", "surrogate in a list"]),
