@@ -100,6 +100,8 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
         sync.unpack(channel.recv(1024), sync.MAPPED)
 
         stdio = _set_up(spec, inherited, journal)
+        # because whoever calls `create` is to learn it from that, as from runc; the rest is seen by the program's user
+        _find_program(spec.process.args[0], spec.process.env, to_be_sure=False)
 
         if not inherited.tethered:
             process.set_parent_death_signal(0)
@@ -344,8 +346,11 @@ def _with_home(program: Process) -> list[str]:
     return [*program.env, f"HOME={(homes and homes[0]) or '/'}"]
 
 
-def _find_program(name: str, env: list[str]) -> str:
-    """The file to execute: `name` itself where it has a slash, else the first match in the program's own PATH."""
+def _find_program(name: str, env: list[str], *, to_be_sure: bool = True) -> str:
+    """The file to execute: `name` itself where it has a slash, else the first match in the program's own PATH.
+
+    to_be_sure  who asks is the program's user in its directory; otherwise only what is nowhere is refused
+    """
     if "/" in name:
         return name
     search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -355,8 +360,10 @@ def _find_program(name: str, env: list[str]) -> str:
     found = ""
     for directory in search.split(":"):
         path = f"{directory or '.'}/{name}"
+        if not to_be_sure and not path.startswith("/"):
+            return path
         if os.path.isfile(path):
-            if os.access(path, os.X_OK):
+            if os.access(path, os.X_OK) or not to_be_sure:
                 return path
             found = found or path
     if found:

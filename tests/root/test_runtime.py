@@ -271,7 +271,7 @@ class TestConfig:
 
 class TestErrors:
     def test_no_bundle(self, runtime: Runtime) -> None:
-        assert "config.json" in runtime.create(status=1)
+        assert "config.json" in runtime.create(status=127)
         assert "no such file" in runtime("create", "-b", "/no/such/bundle", "c", status=1)
 
     @pytest.mark.parametrize(
@@ -288,18 +288,18 @@ class TestErrors:
     )
     def test_bad_config(self, runtime: Runtime, text: str, message: str) -> None:
         (runtime.bundle / "config.json").write_text(text)
-        assert message in runtime.create(status=1)
+        assert message in runtime.create(status=127)
         assert runtime("list", "-q") == ""
 
     def test_wrong_types_in_resources_are_no_missing_limits(self, runtime: Runtime) -> None:
         runtime.config["linux"]["resources"] = {"memory": {"limit": "64m"}}
         runtime.write("true")
-        assert "linux.resources.memory.limit" in runtime.create(status=1)
+        assert "linux.resources.memory.limit" in runtime.create(status=127)
 
     def test_no_root_file_system(self, runtime: Runtime) -> None:
         runtime.config["root"]["path"] = "/no/such/root"
         runtime.write("true")
-        assert "/no/such/root" in runtime.create(status=1)
+        assert "/no/such/root" in runtime.create(status=127)
         assert runtime("list", "-q") == ""
 
     def test_a_mount_that_fails_is_named_and_undone(self, runtime: Runtime) -> None:
@@ -313,7 +313,7 @@ class TestErrors:
     def test_an_id_that_is_taken(self, runtime: Runtime) -> None:
         runtime.write("true")
         runtime.create()
-        assert "exists" in runtime.create(status=1)
+        assert "exists" in runtime.create(status=127)
         assert runtime.state()["status"] == "created", "the first one is as it was"
         runtime("delete", "--force", "c")
 
@@ -348,7 +348,7 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("program", "status", "message"),
-        [("nosuch", 127, "not found"), ("/no/such", 127, "no such file"), ("/etc", 126, "permission denied")],
+        [("/no/such", 127, "no such file"), ("/etc", 126, "permission denied")],
     )
     def test_start_reports_that_the_program_cannot_be_executed(
         self, runtime: Runtime, program: str, status: int, message: str
@@ -360,6 +360,18 @@ class TestErrors:
         runtime("delete", "c")
         assert message in runtime.run(status=status)
         assert runtime("list", "-q") == ""
+
+    def test_create_reports_that_the_program_is_nowhere(self, runtime: Runtime) -> None:
+        """As runc, so that whoever calls it can tell it from other failures to start."""
+        runtime.write("nosuch")
+        assert "nosuch: executable file not found in $PATH" in runtime.create(status=127)
+        assert runtime("list", "-q") == ""
+        assert "not found" in runtime.run(status=127)
+        # In a PATH with directories that are not absolute it is the program's own to look.
+        runtime.write("nosuch", env=["PATH=bin"])
+        runtime.create()
+        assert "not found" in runtime("start", "c", status=127)
+        runtime("delete", "c")
 
     @pytest.mark.parametrize(
         "arguments",
@@ -400,7 +412,7 @@ class TestTerminal:
 
     def test_without_one_it_is_refused(self, runtime: Runtime) -> None:
         runtime.write("tty", terminal=True)
-        assert "--console-socket" in runtime.create(status=1)
+        assert "--console-socket" in runtime.create(status=127)
         assert "/no/such/socket" in runtime.create("c", "--console-socket", "/no/such/socket", status=1)
         assert runtime("list", "-q") == ""
 

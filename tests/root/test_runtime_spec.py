@@ -127,8 +127,8 @@ class TestKeep:
         assert runtime("list", "-q") == ""
 
     def test_one_whose_program_cannot_be_executed_too(self, runtime: Runtime) -> None:  # noqa: F811
-        runtime.write("nosuch")
-        assert "not found" in runtime.run("c", "--keep", status=127)
+        runtime.write("/no/such")
+        assert "no such file" in runtime.run("c", "--keep", status=127)
         assert runtime.state()["status"] == "stopped"
         runtime("delete", "c")
 
