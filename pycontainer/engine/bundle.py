@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pycontainer.engine.mounts import Mount
     from pycontainer.engine.user import User
-    from pycontainer.kernel.namespace import IdMap
+    from pycontainer.kernel.id_map import IdMap
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _INIT = "/usr/bin/tini-static"

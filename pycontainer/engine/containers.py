@@ -16,7 +16,7 @@ from pycontainer import json_text
 from pycontainer.engine import events, names
 from pycontainer.errors import Conflict, HostError, NotFound
 from pycontainer.kernel import descriptors
-from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.id_map import IdMap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import bundle, containers, repair, volumes
+from pycontainer.engine import bundle, containers, teardown, volumes
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import ImageNotFound, UsageError
@@ -60,7 +60,7 @@ def make(
         container = containers.insert(connection, container_id, config, image.id, command, "starting")
         volumes.attach(settings, connection, container_id, config, image.config.get("config") or {})
     with Undo() as undo:
-        undo.push(repair.remove, settings, connection, container_id, with_volumes=True)
+        undo.push(teardown.remove, settings, connection, container_id, with_volumes=True)
         overlay.make_directories(settings.container_directory(container_id), container.id_base)
         _write_cidfile(config.cidfile, container_id)
         undo.forget()

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from pycontainer.engine import containers, ports, repair
+from pycontainer.engine import containers, ports, teardown
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import PycontainerError
 from pycontainer.image import store
@@ -184,7 +184,7 @@ def _files(settings: Settings, connection: sqlite3.Connection) -> Iterator[Findi
     def put_away(container_id: str) -> None:
         owner = containers.try_lock(settings.state, container_id)
         if owner is not None:
-            repair.put_away_dead(settings, connection, container_id)
+            teardown.put_away_dead(settings, connection, container_id)
             containers.unlock(settings.state, container_id, owner)
 
     for name in _list(f"{settings.state}/containers"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import containers, repair, usage
+from pycontainer.engine import containers, teardown, usage
 from pycontainer.errors import Conflict, NotFound
 from pycontainer.image.store import Store
 
@@ -49,7 +49,7 @@ def prune_containers(
             if containers.get(connection, container.id).status not in IDLE:
                 continue
             size = usage.written(settings, container)
-            repair.remove(settings, connection, container.id)
+            teardown.remove(settings, connection, container.id)
         except NotFound:
             continue
         except OSError as error:

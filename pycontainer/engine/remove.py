@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from pycontainer.engine import containers, monitors, repair
+from pycontainer.engine import containers, monitors, teardown
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import Conflict
 from pycontainer.kernel import signals
@@ -29,8 +29,8 @@ def remove_container(
             raise Conflict("remove container", container.name, f"it is {container.status}", hint)
         owner = _end(settings, container)
     try:
-        repair.end_processes(settings, container.id)
-        repair.remove(settings, connection, container.id, with_volumes=volumes or container.auto_remove)
+        teardown.end_processes(settings, container.id)
+        teardown.remove(settings, connection, container.id, with_volumes=volumes or container.auto_remove)
     finally:
         containers.unlock(settings.state, container.id, owner)
 

@@ -8,26 +8,16 @@ from __future__ import annotations
 
 import os
 
-from pycontainer import json_text
-from pycontainer.engine import containers, ports, volume_data, volumes
+from pycontainer.engine import containers, volume_data
 from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
-from pycontainer.engine.wal_index import is_no_space
 from pycontainer.errors import PycontainerError
-from pycontainer.image.store import Store, settle
-from pycontainer.kernel import cgroup
-from pycontainer.kernel.tree import remove_tree
-from pycontainer.network import attach
-from pycontainer.runtime import launch, state
+from pycontainer.image.store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
-
-KILLED = "the pycontainer process that ran it was killed"
-LOST = "the machine went down while it ran"
-_UNKNOWN = 255  # in place of an exit status that nobody saw
 
 
 def open_engine(settings: Settings, notify: Callable[[str], None]) -> sqlite3.Connection:
@@ -45,9 +35,15 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
     rows = dict(connection.execute("SELECT id, status FROM containers"))
     suspects = {container_id for container_id, status in rows.items() if status in containers.OWNED}
     suspects.update(containers.locked_ids(settings.state))
-    state.clear_unfinished(settings.runtime_root)
-    suspects.update(state.list_ids(settings.runtime_root))
-    suspects.update(container_id for container_id in _directories(settings) if container_id not in rows)
+    states = _names(settings.runtime_root)
+    if any(name.startswith(".") for name in states):
+        from pycontainer.runtime import state
+
+        state.clear_unfinished(settings.runtime_root)
+    suspects.update(
+        name for name in states if not name.startswith(".") and os.path.isdir(f"{settings.runtime_root}/{name}")
+    )
+    suspects.update(name for name in _names(f"{settings.root}/containers") if name not in rows)
     for container_id in suspects:
         try:
             owner = containers.try_lock(settings.state, container_id)
@@ -55,6 +51,9 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
             notify(f"repair container {container_id[:12]}: {_cause(error)}")
             continue
         if owner is not None:
+            # Only now, because mostly there is nothing to do, and it is half of the engine.
+            from pycontainer.engine.teardown import put_away_dead
+
             try:
                 put_away_dead(settings, connection, container_id)
             except BaseException as error:
@@ -67,7 +66,7 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
                 continue
             containers.unlock(settings.state, container_id, owner)
     Store(settings.root, connection).clear_leftovers()
-    volumes.clear_leftovers(settings, connection, notify)
+    _clear_volumes(settings, connection, notify)
 
 
 def _cause(error: OSError | PycontainerError) -> str:
@@ -76,119 +75,16 @@ def _cause(error: OSError | PycontainerError) -> str:
     return f"{error.filename}: {(error.strerror or str(error)).lower()}" if error.filename else str(error).lower()
 
 
-def _directories(settings: Settings) -> list[str]:
+def _clear_volumes(settings: Settings, connection: sqlite3.Connection, notify: Callable[[str], None]) -> None:
+    found = volume_data.names(settings.root)
+    if found and not {row[0] for row in connection.execute("SELECT name FROM volumes")}.issuperset(found):
+        from pycontainer.engine import volumes
+
+        volumes.clear_leftovers(settings, connection, notify)
+
+
+def _names(directory: str) -> list[str]:
     try:
-        return os.listdir(f"{settings.root}/containers")
+        return os.listdir(directory)
     except FileNotFoundError:
         return []
-
-
-def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
-    """End what is left of a container whose lock the caller holds, and record it. Raises OSError."""
-    end_processes(settings, container_id)
-    # Read again under the lock: its owner may have put it away since the caller looked.
-    row = connection.execute("SELECT status, started FROM containers WHERE id=?", (container_id,)).fetchone()
-    if row is None:
-        settle(connection)
-    elif row[0] in containers.OWNED:
-        status, error = _last_word(settings, container_id) or _guess(row[1])
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            containers.set_exited(connection, container_id, status, error)
-    put_away(settings, connection, container_id)
-
-
-def put_away(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
-    """Return what a container held that does not run any more; with --rm it goes itself. Raises OSError."""
-    _unlink_runtime_files(settings, container_id)
-    ports.release(connection, container_id)
-    row = connection.execute("SELECT auto_remove, status FROM containers WHERE id=?", (container_id,)).fetchone()
-    if row is None or (row[0] and row[1] != "created"):
-        remove(settings, connection, container_id, with_volumes=True)
-        return
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        attach.detach(connection, container_id)
-
-
-def _unlink_runtime_files(settings: Settings, container_id: str) -> None:
-    """What a monitor that was killed has left below STATE."""
-    for path in (f"{settings.monitors}/{container_id}", _word_path(settings, container_id)):
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-
-
-def leave_word(settings: Settings, container_id: str, exit_status: int, error: str) -> None:
-    """Keep for the next command how a container ended, where the database could not take it. Failures are ignored."""
-    path = _word_path(settings, container_id)
-    try:
-        os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
-        with open(path, "w") as file:
-            file.write(json_text.dumps([exit_status, error]))
-    except OSError:
-        pass
-
-
-def _last_word(settings: Settings, container_id: str) -> tuple[int, str] | None:
-    try:
-        with open(_word_path(settings, container_id)) as file:
-            status, error = json_text.loads(file.read())
-        return status, error
-    except (OSError, ValueError):
-        return None
-
-
-def _word_path(settings: Settings, container_id: str) -> str:
-    return f"{settings.state}/words/{container_id}"
-
-
-def _guess(started: float | None) -> tuple[int, str]:
-    """What is known of the end of a container without an owner: its processes were killed, or the machine went down."""
-    with open("/proc/stat") as file:
-        booted = next((int(line.split()[1]) for line in file if line.startswith("btime ")), 0)
-    return (_UNKNOWN, LOST) if started is not None and started < booted else (137, KILLED)
-
-
-def end_processes(settings: Settings, container_id: str) -> None:
-    """Kill what still runs of the container, and remove its cgroup and the runtime's state. Raises OSError."""
-    hierarchy = cgroup.find_hierarchy()
-    if hierarchy is not None:
-        path = hierarchy.mountpoint + settings.cgroup(container_id)
-        launch.remove_cgroup(path)
-        cgroup.remove_if_empty(os.path.dirname(path))
-    if container_id in state.list_ids(settings.runtime_root):
-        launch.delete(state.load(settings.runtime_root, container_id), force=True)
-
-
-def remove(
-    settings: Settings, connection: sqlite3.Connection, container_id: str, *, with_volumes: bool = False
-) -> None:
-    """Forget a container that does not run, and free its directory; `with_volumes` also its volumes without a name.
-
-    Raises OSError.
-    """
-    _unlink_runtime_files(settings, container_id)
-    directory = settings.container_directory(container_id)
-    try:
-        discarded = _forget(settings, connection, container_id, with_volumes)
-    except OSError as error:
-        if not is_no_space(error):
-            raise
-        # The row goes first, because half a container is none; except where only its bytes make room to say so.
-        remove_tree(directory)
-        discarded = _forget(settings, connection, container_id, with_volumes)
-    remove_tree(directory)
-    for path in discarded:
-        volume_data.destroy(path)
-
-
-def _forget(settings: Settings, connection: sqlite3.Connection, container_id: str, with_volumes: bool) -> list[str]:
-    """Take away its rows; what is to be destroyed of its volumes. Raises OSError."""
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        discarded = volumes.release(settings, connection, container_id, anonymous=with_volumes)
-        containers.delete(connection, container_id)
-        attach.detach(connection, container_id)
-    return discarded

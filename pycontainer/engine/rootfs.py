@@ -39,7 +39,7 @@ from pycontainer.runtime.operations.parent import CloneTree
 if TYPE_CHECKING:
     import sqlite3
 
-    from pycontainer.kernel.namespace import IdMap
+    from pycontainer.kernel.id_map import IdMap
 
 _PATIENCE = 10.0  # seconds for a container that is being started or put away
 _ROOT = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import bundle, containers, create, health, repair
+from pycontainer.engine import bundle, containers, create, health, repair, teardown
 from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.database import Error, open_database
 from pycontainer.engine.settings import Settings
@@ -187,7 +187,7 @@ def _take(
     if request.config is not None:
         return create.make(settings, connection, request.config, container_id)
     if containers.get(connection, container_id).status in containers.OWNED:
-        repair.put_away_dead(settings, connection, container_id)
+        teardown.put_away_dead(settings, connection, container_id)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         containers.set_starting(connection, container_id)
@@ -198,10 +198,10 @@ def give_up(
     settings: Settings, connection: sqlite3.Connection, container_id: str, exit_status: int, error: str
 ) -> None:
     """Put away a container that could not be started. Raises OSError."""
-    repair.end_processes(settings, container_id)
+    teardown.end_processes(settings, container_id)
     if connection.execute("SELECT 1 FROM containers WHERE id=? AND status='starting'", (container_id,)).fetchone():
         _set_exited(settings, connection, container_id, exit_status, error)
-    repair.put_away(settings, connection, container_id)
+    teardown.put_away(settings, connection, container_id)
 
 
 def end(
@@ -214,7 +214,7 @@ def end(
     Returns {"restart": whether it is started again, "removed": whether nothing is left of it}. Raises OSError,
     PycontainerError.
     """
-    repair.end_processes(settings, container_id)
+    teardown.end_processes(settings, container_id)
     container = containers.get(connection, container_id)
     # Read now, because `update --restart` may have changed it.
     if not stopping and container.config.restart.applies(exit_status, container.restart_count):
@@ -223,7 +223,7 @@ def end(
             containers.set_restarting(connection, container_id, exit_status)
         return {"restart": True, "removed": False}
     _set_exited(settings, connection, container_id, exit_status)
-    repair.put_away(settings, connection, container_id)
+    teardown.put_away(settings, connection, container_id)
     return {"restart": False, "removed": container.config.remove}
 
 
@@ -236,7 +236,7 @@ def _set_exited(
             containers.set_exited(connection, container_id, exit_status, error)
     except (PycontainerError, OSError, Error):
         # On a full disk, perhaps. The next command finds the row and this word.
-        repair.leave_word(settings, container_id, exit_status, error)
+        teardown.leave_word(settings, container_id, exit_status, error)
 
 
 def record(settings: Settings, function: Callable[..., object], *arguments: Any, **options: Any) -> None:

@@ -18,7 +18,7 @@ from pycontainer.errors import ImageError, printable
 from pycontainer.image.layer import MAX_DEPTH, OPAQUE_XATTR
 from pycontainer.image.pack import Packer, list_directory
 from pycontainer.kernel import mount, namespace
-from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.id_map import IdMap
 
 ADDED, CHANGED, DELETED = "A", "C", "D"
 

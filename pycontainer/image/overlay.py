@@ -12,7 +12,7 @@ import os
 from pycontainer.errors import ImageError
 from pycontainer.kernel import mount, namespace
 from pycontainer.kernel.file_flags import spread_subdirectories
-from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.id_map import IdMap
 from pycontainer.kernel.operation import Journal, Operation, word
 from pycontainer.kernel.undo import Undo
 

@@ -68,7 +68,7 @@ def find_hierarchy() -> Hierarchy | None:
 
 def read(path: str) -> str:
     """The text of a cgroup file. Raises OSError with `path`."""
-    with open(path, encoding="ascii") as file:
+    with open(path, encoding="utf-8") as file:
         return file.read()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pycontainer.kernel.id_map import IdMap
 from pycontainer.kernel.syscalls import call
 
 CLONE_NEWTIME = 0x80
@@ -39,20 +40,6 @@ def unshare(flags: int) -> None:
 def setns(descriptor: int, flags: int) -> None:
     """setns(2): join the namespace that `descriptor` is, or with a pidfd all that `flags` name. Raises OSError."""
     call("setns", descriptor, flags)
-
-
-class IdMap:
-    """One extent of an id map, as user_namespaces(7) writes it: ids inside, ids outside, how many."""
-
-    __slots__ = ("inside", "outside", "size")
-
-    def __init__(self, inside: int, outside: int, size: int) -> None:
-        self.inside = inside
-        self.outside = outside
-        self.size = size
-
-    def __str__(self) -> str:
-        return f"{self.inside} {self.outside} {self.size}"
 
 
 def write_id_maps(pid: int, uids: list[IdMap], gids: list[IdMap]) -> None:

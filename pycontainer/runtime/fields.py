@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pycontainer.errors import UsageError
-from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.id_map import IdMap
 
 Json = dict[str, object]
 

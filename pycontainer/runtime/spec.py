@@ -11,7 +11,8 @@ import os
 from pycontainer import json_text
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel.capability import NUMBERS
-from pycontainer.kernel.namespace import TYPES, IdMap
+from pycontainer.kernel.id_map import IdMap
+from pycontainer.kernel.namespace import TYPES
 from pycontainer.kernel.rlimit import NUMBERS as NUMBERS_OF_LIMITS
 from pycontainer.runtime import resources, scheduling, sysctl
 from pycontainer.runtime.fields import LONGEST_ARGUMENT, LONGEST_NAME, LONGEST_PATH, Fields, Json, asks, shown

@@ -16,7 +16,8 @@ from pycontainer.engine.config import ContainerConfig
 from pycontainer.engine.user import User
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel import capability
-from pycontainer.kernel.namespace import TYPES, IdMap
+from pycontainer.kernel.id_map import IdMap
+from pycontainer.kernel.namespace import TYPES
 from pycontainer.runtime.defaults import CAPABILITIES
 from pycontainer.runtime.spec import Spec
 

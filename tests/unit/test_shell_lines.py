@@ -10,7 +10,7 @@ import pytest
 
 from pycontainer.image.overlay import MapLayer
 from pycontainer.kernel import namespace
-from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.id_map import IdMap
 from pycontainer.runtime.mounts import Options
 from pycontainer.runtime.operations.parent import CloneTree, JoinNamespace, WriteIdMaps
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 
 from pycontainer.kernel import cgroup, mount, namespace, process, rlimit
-from pycontainer.kernel.namespace import IdMap
+from pycontainer.kernel.id_map import IdMap
 from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.runtime.mounts import Options
-from pycontainer.runtime.operations import unmappable
 from pycontainer.runtime.operations.target import describe_propagation
 
 
@@ -168,6 +167,9 @@ class CloneTree(Operation):
                     if not userns:
                         raise
                     recursive = self.options.recursive
+                    # Only now, because it is needed nowhere else.
+                    from pycontainer.runtime.operations import unmappable
+
                     raise unmappable.failure(self.step, self.path, error, recursive=recursive, userns=userns) from None
                 finally:
                     if userns:
