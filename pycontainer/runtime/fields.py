@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from pycontainer.errors import UsageError
 from pycontainer.kernel.id_map import IdMap
 
@@ -11,6 +13,7 @@ Json = dict[str, object]
 LONGEST_PATH = 4095
 LONGEST_ARGUMENT = 131071
 LONGEST_NAME = 64
+_MOST_GROUPS = 65536  # NGROUPS_MAX of setgroups(2)
 _LONGEST_SHOWN = 60  # characters of a wrong value that an error repeats
 
 _INT64 = 1 << 63
@@ -132,6 +135,8 @@ class Fields:
         for path in found:
             if not path.startswith("/"):
                 raise self.wrong(name, f"must be absolute paths, not {shown(path)}")
+            if not os.path.normpath(path).strip("/"):
+                raise self.wrong(name, f"{shown(path)} is the root itself")
         return found
 
     def id(self, name: str) -> int:
@@ -139,7 +144,10 @@ class Fields:
 
     def ids(self, name: str) -> list[int]:
         found: list[int] = []
-        for item in self._list(name, "an array of whole numbers"):
+        items = self._list(name, "an array of whole numbers")
+        if len(items) > _MOST_GROUPS:
+            raise self.wrong(name, f"must be at most {_MOST_GROUPS} ids")
+        for item in items:
             if not isinstance(item, int) or isinstance(item, bool):
                 raise self.wrong(name, "must be an array of whole numbers")
             if not 0 <= item <= _LAST_ID:

@@ -301,14 +301,16 @@ def give_up_privileges(program: Process, host: Host, journal: Journal) -> None:
 def execute(program: Process, stdio: tuple[int, int, int], host: Host, journal: Journal) -> None:
     """Never returns: execve(2). Raises CommandNotFound, CommandNotExecutable, StepFailed."""
     perform = journal.perform
-    # because a program may be granted too little for what was done above: few descriptors, little memory
-    for number, soft, hard in program.rlimits:
-        perform(identity.SetRlimit(number, soft, hard))
     path = _find_program(program.args[0], program.env)
     # because root without a user namespace could write to it through /proc/self/exe afterwards (CVE-2019-5736)
     _refuse_interpreter(path, host)
+    environment = _with_home(program)
+    # because a program may be granted too little for what was done above: few descriptors, so that none of these
+    # files could be looked at, or little memory
+    for number, soft, hard in program.rlimits:
+        perform(identity.SetRlimit(number, soft, hard))
     try:
-        perform(identity.Execute(path, program.args, _with_home(program), stdio))
+        perform(identity.Execute(path, program.args, environment, stdio))
     except StepFailed as error:
         raise _explain_exec(path, error) from None
 

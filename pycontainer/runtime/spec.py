@@ -244,7 +244,10 @@ class Spec:
         self.process = Process(fields.object("process"))
         self.warnings = self.process.warnings
         root = fields.object("root")
-        self.root = os.path.join(bundle, root.text("path", "rootfs"))
+        path = root.text("path", "rootfs")
+        if not path:
+            raise root.wrong("path", "names no directory")
+        self.root = os.path.join(bundle, path)
         self.root_readonly = root.flag("readonly")
         self.hostname = fields.text("hostname", longest=LONGEST_NAME)
         self.domainname = fields.text("domainname", longest=LONGEST_NAME)

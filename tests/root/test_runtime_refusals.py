@@ -135,6 +135,22 @@ def test_limits_that_are_none_need_no_controller(runtime: Runtime, pids: int) ->
     assert runtime.run() == "ran\n"
 
 
+def test_a_program_may_be_granted_no_more_than_three_descriptors(runtime: Runtime) -> None:  # noqa: F811
+    runtime.write("true", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 3, "hard": 3}])
+    assert runtime.run() == ""
+
+
+def test_the_engines_own_interpreter_is_found_without_a_descriptor(runtime: Runtime) -> None:  # noqa: F811
+    """Whatever the program may open, what it is has been looked at before."""
+    script = runtime.bundle / "script"
+    script.write_text("#!/proc/self/exe\n")
+    script.chmod(0o755)
+    bind = {"destination": "/tmp", "type": "bind", "source": str(runtime.bundle), "options": ["bind"]}
+    runtime.config["mounts"].append(bind)
+    runtime.write("/tmp/script", rlimits=[{"type": "RLIMIT_NOFILE", "soft": 0, "hard": 0}])
+    assert "it is the container engine's own interpreter" in runtime.run(status=126)
+
+
 class TestWarnings:
     NAMES = {"bounding": ["CAP_X", "CAP_KILL"], "permitted": ["CAP_KILL"], "effective": ["CAP_KILL"]}
 
