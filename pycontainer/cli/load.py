@@ -90,7 +90,10 @@ def _open_input(path: str) -> Iterator[tuple[BinaryIO, int]]:
 
 @contextlib.contextmanager
 def progress_bar(values: dict[str, Any]) -> Iterator[Progress | None]:
-    """A bar on standard error if that is a terminal. It starts no thread: layers are unpacked in forked children."""
+    """A bar for each step or layer, on standard error if that is a terminal.
+
+    It starts no thread, because layers are unpacked in forked children.
+    """
     if values.get("quiet") or not sys.stderr.isatty():
         yield None
         return
@@ -98,7 +101,7 @@ def progress_bar(values: dict[str, Any]) -> Iterator[Progress | None]:
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
 
-    columns = (TextColumn("{task.description:>10}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description:>12}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     tasks: dict[str, Any] = {}
     drawn = 0.0
     with Bar(*columns, console=Console(stderr=True), auto_refresh=False, transient=True) as bar:

@@ -139,8 +139,7 @@ class Fetcher:
         self._directory = f"{store.root}/downloads"
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._done = 0
-        self._total = 0
+        self._done: dict[str, int] = {}
         self._fetched: list[str] = []
 
     def fetch(self, wanted: list[Descriptor], directory: str) -> list[str]:
@@ -157,8 +156,8 @@ class Fetcher:
             paths[digits] = f"{self._store.blobs}/{digits}"
             if not os.path.exists(paths[digits]):
                 missing[digits], paths[digits] = each, f"{directory}/{digits}"
-        self._total = sum(each.size for each in missing.values())
-        self._report(0)
+        for each in missing.values():
+            self._report(each, 0)
         try:
             # Joined before anything is forked: what has threads must not be.
             with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -180,11 +179,11 @@ class Fetcher:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def _report(self, count: int) -> None:
+    def _report(self, blob: Descriptor, count: int) -> None:
         with self._lock:
-            self._done += count
+            done = self._done[blob.digest] = self._done.get(blob.digest, 0) + count
             if self._progress is not None:
-                self._progress("pulling", self._done, self._total)
+                self._progress(blob.digest.removeprefix("sha256:")[:12], done, blob.size)
 
     def _clear_stale(self) -> None:
         """Remove what nobody has gone on with for so long."""
@@ -203,7 +202,7 @@ class Fetcher:
             # Looked at once more, now that nobody else can be about to fetch it, or to put it there.
             found = next((path for path in (whole, kept) if os.path.exists(path)), "")
             if found:
-                self._report(descriptor.size)
+                self._report(descriptor, descriptor.size)
                 os.unlink(f"{whole}.partial")
             else:
                 self._fill(partial, descriptor)
@@ -238,7 +237,7 @@ class Fetcher:
         while data := os.read(descriptor, CHUNK):
             hasher.update(data)
             size += len(data)
-        self._report(min(size, wanted.size))
+        self._report(wanted, min(size, wanted.size))
         failures = 0
         while size < wanted.size:
             before = size
@@ -248,7 +247,7 @@ class Fetcher:
                         self._discard(descriptor, wanted, f"it has {size} bytes, not the {wanted.size} of its manifest")
                     if size and response.status != 206:
                         # It cannot go on in the middle.
-                        self._report(-size)
+                        self._report(wanted, -size)
                         size, before, hasher = 0, 0, hashlib.sha256()
                         os.ftruncate(descriptor, 0)
                         os.lseek(descriptor, 0, os.SEEK_SET)
@@ -262,7 +261,7 @@ class Fetcher:
                         write_all(descriptor, data)
                         hasher.update(data)
                         size += len(data)
-                        self._report(len(data))
+                        self._report(wanted, len(data))
                 if size == before:
                     raise urllib3.exceptions.ProtocolError("nothing came")
             except urllib3.exceptions.HTTPError as error:
