@@ -206,6 +206,7 @@ IMAGE = [
         Option("-a --all-tags", "flag", "", "Fetch all tags of the repository."),
         Option("--platform", "text", "PLATFORM", "linux/amd64, linux/arm64: another than this machine's."),
         Option("-q --quiet", "flag", "", "Print only the digest."),
+        Option("--verify", "list", "KEY.pub", "Refuse what cosign has not signed with this key, or another one given."),
         _MAX_LAYER_SIZE,
     ]),
     Command("push", "push:push", "IMAGE", "Send an image to a registry.", [

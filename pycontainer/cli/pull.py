@@ -47,6 +47,7 @@ def _pull(
             progress=progress,
             notify=notice,
             max_layer_size=max_layer_size(values.get("max_layer_size")),
+            keys=values.get("verify") or [],
         )
     if quiet:
         sys.stdout.write(f"{name.name}@{pulled.digest}\n")

@@ -98,6 +98,11 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def is_digest(value: object) -> bool:
+    """Whether it is "sha256:" and 64 hexadecimal digits, as everything is addressed here."""
+    return isinstance(value, str) and bool(_DIGEST.fullmatch(value))
+
+
 def parse_json(data: bytes, name: str) -> Any:
     """JSON from outside, such as can be written again: by the reader that the store has as well. Raises ImageError."""
     if data.count(b"{") + data.count(b"[") > MAX_CONTAINERS:

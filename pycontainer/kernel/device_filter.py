@@ -144,7 +144,7 @@ class AttachDeviceFilter(Operation):
             0,
             b"pycontainer_dev",
         )
-        program = syscall("bpf", _BPF_PROG_LOAD, load, len(load), path=self.path)
+        program = self._load(load)
         try:
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
@@ -154,3 +154,11 @@ class AttachDeviceFilter(Operation):
                 os.close(directory)
         finally:
             os.close(program)
+
+    def _load(self, load: bytes) -> int:
+        while True:
+            try:
+                return syscall("bpf", _BPF_PROG_LOAD, load, len(load), path=self.path)
+            except BlockingIOError:
+                # A signal came while the kernel checked the program: bpf_check() gives up then.
+                continue

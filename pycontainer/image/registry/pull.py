@@ -19,7 +19,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
@@ -61,14 +61,18 @@ def pull(
     progress: Progress | None = None,
     notify: Notify = lambda _: None,
     max_layer_size: int = DEFAULT_MAX_LAYER_SIZE,
+    keys: Sequence[str] = (),
 ) -> Pulled:
     """Have an image in the store, under its name if it has a tag. Raises PycontainerError; then nothing has changed.
 
     platform  (os, architecture), None for the host's
+    keys      files of public keys, of which one must have signed it; none for no matter who
     """
+    check = _checker(keys)
     with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR) as work:
         registry, data, digest = _find(name, notify)
         data, found, image_digest = _choose(registry, data, digest, str(name), platform)
+        check(registry, [image_digest, digest], str(name))
         known = store.connection.execute("SELECT id FROM images WHERE digest = ?", (image_digest,)).fetchone()
         fetcher = Fetcher(store, registry, max_layer_size, progress)
         paths = fetcher.fetch([found.config, *found.layers], work.directory)
@@ -87,6 +91,17 @@ def pull(
         work.commit([NewImage(config, [work.add_blob(data), config_blob, *layers], names)])
         fetcher.forget()
     return Pulled(name, digest, config.id, known is None)
+
+
+def _checker(keys: Sequence[str]) -> Callable[[Registry, list[str], str], None]:
+    """What raises unless the image is signed. Raises UsageError where a key is none."""
+    if not keys:
+        return lambda registry, digests, name: None
+    # Only now, because the library takes a while to import.
+    from pycontainer.image.registry import signature
+
+    public = [signature.load_key(path) for path in keys]
+    return lambda registry, digests, name: signature.verify(registry, digests, public, name)
 
 
 def tags(name: Reference, notify: Notify) -> list[str]:

@@ -1,0 +1,164 @@
+"""`pull --verify` against a real registry, with signatures as cosign stores them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import pathlib
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conftest import Pycontainer
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from registry import registry
+
+PATH = "team/app"
+PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
+
+Sign = Callable[[bytes], bytes]
+
+
+def ecdsa() -> tuple[Any, Sign]:
+    key = ec.generate_private_key(ec.SECP256R1())
+    return key, lambda data: key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+
+def of_rsa() -> tuple[Any, Sign]:
+    key = rsa.generate_private_key(65537, 2048)
+    return key, lambda data: key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+
+def of_ed25519() -> tuple[Any, Sign]:
+    key = ed25519.Ed25519PrivateKey.generate()
+    return key, key.sign
+
+
+def written(key: Any, path: pathlib.Path) -> str:
+    path.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return str(path)
+
+
+class Store:
+    """A registry with one image, whose signatures the test puts there."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.name = f"{host}/{PATH}:1"
+        self.digest = "sha256:" + hashlib.sha256(self.request("GET", f"/v2/{PATH}/manifests/1")).hexdigest()
+
+    def request(self, method: str, url: str, body: bytes | None = None, kind: str = "") -> bytes:
+        connection = http.client.HTTPConnection(self.host, timeout=30)
+        accept = "application/vnd.docker.distribution.manifest.v2+json, application/vnd.oci.image.manifest.v1+json"
+        headers = {"Content-Type": kind} if kind else {"Accept": accept}
+        connection.request(method, url, body, headers)
+        response = connection.getresponse()
+        data = response.read()
+        assert response.status < 300, (method, url, data)
+        self.location = response.headers.get("Location", "")
+        connection.close()
+        return data
+
+    def add_blob(self, data: bytes) -> dict[str, Any]:
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        self.request("POST", f"/v2/{PATH}/blobs/uploads/")
+        location = self.location.removeprefix(f"http://{self.host}")
+        mark = "&" if "?" in location else "?"
+        self.request("PUT", f"{location}{mark}digest={digest}", data, "application/octet-stream")
+        return {"digest": digest, "size": len(data)}
+
+    def payload(self, digest: str = "", kind: str = "cosign container image signature") -> bytes:
+        image = {"docker-manifest-digest": digest or self.digest}
+        critical = {"identity": {"docker-reference": f"{self.host}/{PATH}"}, "image": image, "type": kind}
+        return json.dumps({"critical": critical, "optional": None}).encode()
+
+    def sign(self, *signatures: tuple[bytes, bytes | str]) -> None:
+        """Store these payloads with their signatures beside the image, in the place of those that were there."""
+        kind = "application/vnd.oci.image"
+        config = {"mediaType": f"{kind}.config.v1+json", **self.add_blob(b"{}")}
+        layers = [
+            {
+                "mediaType": PAYLOAD,
+                **self.add_blob(payload),
+                "annotations": {
+                    "dev.cosignproject.cosign/signature": signature
+                    if isinstance(signature, str)
+                    else base64.b64encode(signature).decode()
+                },
+            }
+            for payload, signature in signatures
+        ]
+        document = {"schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json", "config": config, "layers": layers}
+        tag = f"{self.digest.replace(':', '-')}.sig"
+        self.request("PUT", f"/v2/{PATH}/manifests/{tag}", json.dumps(document).encode(), f"{kind}.manifest.v1+json")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory, busybox_archive: pathlib.Path) -> Iterator[Store]:
+    if shutil.which("skopeo") is None:
+        pytest.skip("skopeo is not installed")
+    with registry(tmp_path_factory.mktemp("signed")) as host:
+        target = f"docker://{host}/{PATH}:1"
+        words = ["skopeo", "copy", "-q", "--dest-tls-verify=false", f"docker-archive:{busybox_archive}", target]
+        subprocess.run(words, check=True)
+        yield Store(host)
+
+
+def test_it_has_to_be_signed_with_the_key(pycontainer: Pycontainer, store: Store, tmp_path: pathlib.Path) -> None:
+    """Without a signature, with another's, with one of another image, and with the right one among others."""
+    (key, sign), (other, sign_other) = ecdsa(), ecdsa()
+    mine, others = written(key, tmp_path / "mine.pub"), written(other, tmp_path / "other.pub")
+
+    def pull(*keys: str, status: int = 0) -> str:
+        result = pycontainer("pull", *(word for each in keys for word in ("--verify", each)), store.name)
+        assert result.returncode == status, result.stderr
+        assert status == 0 or pycontainer("images", "-q").stdout == ""
+        return result.stderr
+
+    assert "it is not signed" in pull(mine, status=1)
+    payload = store.payload()
+    store.sign((payload, sign_other(payload)))
+    assert "its signature is not good for this image and key" in pull(mine, status=1)
+    wrong = store.payload("sha256:" + "0" * 64)
+    store.sign((wrong, sign(wrong)), (payload, "no base64"), (payload, b"no signature"))
+    assert "none of its 2 signatures" in pull(mine, status=1)
+    store.sign((store.payload(kind="something else"), sign(store.payload(kind="something else"))))
+    assert "not good" in pull(mine, status=1)
+    store.sign((b"[]", sign(b"[]")))
+    assert "not good" in pull(mine, status=1)
+    store.sign((payload, sign_other(payload)), (payload, sign(payload)))
+    pull(mine)
+    pull(others, mine)
+    # By its digest too, which is what is signed.
+    pycontainer("pull", "--verify", mine, f"{store.host}/{PATH}@{store.digest}", check=True)
+
+
+@pytest.mark.parametrize("make", [of_rsa, of_ed25519])
+def test_other_kinds_of_keys(
+    pycontainer: Pycontainer, store: Store, tmp_path: pathlib.Path, make: Callable[[], tuple[Any, Sign]]
+) -> None:
+    key, sign = make()
+    payload = store.payload()
+    store.sign((payload, sign(payload)))
+    pycontainer("pull", "--verify", written(key, tmp_path / "key.pub"), store.name, check=True)
+    store.sign((payload, sign(payload)[::-1]))
+    assert pycontainer("pull", "--verify", str(tmp_path / "key.pub"), store.name).returncode == 1
+
+
+@pytest.mark.parametrize(
+    "data", [None, b"", b"no key", b"-----BEGIN PUBLIC KEY-----\nMAAA\n-----END PUBLIC KEY-----\n"]
+)
+def test_a_key_that_is_none(pycontainer: Pycontainer, store: Store, tmp_path: pathlib.Path, data: bytes | None) -> None:
+    path = tmp_path / "key.pub"
+    if data is not None:
+        path.write_bytes(data)
+    result = pycontainer("pull", "--verify", path, store.name)
+    assert result.returncode == 1
+    assert f"--verify: {path}: " in result.stderr
+    assert "Traceback" not in result.stderr
