@@ -221,7 +221,9 @@ IMAGE = [
     Command("logout", "login:logout", "[SERVER]", "Forget what login has kept.", []),
     Command("image inspect", "inspect:image", "IMAGE...", "Show what is known about images.", [_SHOW]),
     Command("image prune", "prune:images", "", "Remove images without a name.", [
-        Option("-a --all", "flag", "", "Also those with a name that no container uses."), _YES, _PRUNE_FILTER,
+        Option("-a --all", "flag", "", "Also those with a name that no container uses."),
+        Option("--blobs", "flag", "", "Also the compressed layers of images that stay; run needs them unpacked."),
+        _YES, _PRUNE_FILTER,
     ]),
 ]  # fmt: skip
 
@@ -266,6 +268,9 @@ SYSTEM = [
         Option("-a --all", "flag", "", "Also every image that no container uses."),
         Option("--volumes", "flag", "", "Also anonymous volumes that no container uses."),
         _YES, _PRUNE_FILTER,
+    ]),
+    Command("system verify", "verify:verify", "[IMAGE...]", "Check what the store keeps, of all images or of these.", [
+        Option("--deep", "flag", "", "Unpack each layer once more and compare it, file by file."),
     ]),
     Command("system boot", "boot:boot", "", "Start what should run after a reboot, by the restart policies.", []),
 ]  # fmt: skip

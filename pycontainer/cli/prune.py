@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer.engine.settings import Settings
+    from pycontainer.image.store import Image
 
     Wanted = Callable[[float, dict[str, str]], bool]
 
@@ -33,12 +34,20 @@ def containers(settings: Settings, values: dict[str, Any], operands: list[str]) 
 
 def images(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer image prune`. Raises UsageError."""
-    wanted = prune_filter(values.get("filter") or [])
-    named = "all" in values
+    wanted, named = prune_filter(values.get("filter") or []), "all" in values
     which = "all images without at least one container associated to them" if named else "all dangling images"
-    if not confirmed(values, f"WARNING! This will remove {which}."):
+    left = ", and what interrupted pulls have left"
+    blobs = (
+        ", and the layers of all others as they arrived, which save, push and commit need" if "blobs" in values else ""
+    )
+    if not confirmed(values, f"WARNING! This will remove {which}{left}{blobs}."):
         return 0
-    return report({"Images": _images(settings, open_engine(settings, notice), wanted, named)})
+    connection = open_engine(settings, notice)
+    pruned = {"Images": _images(settings, connection, wanted, named)}
+    if blobs:
+        pruned["Blobs"] = prune.prune_blobs(settings, connection, _of_images(wanted))
+    pruned["Downloads"] = prune.prune_downloads(settings, wanted)
+    return report(pruned)
 
 
 def system(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
@@ -54,6 +63,7 @@ def system(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
         "all stopped containers",
         *(["all anonymous volumes not used by at least one container"] if with_volumes else []),
         "all images without at least one container associated to them" if named else "all dangling images",
+        "what interrupted pulls have left",
     ]
     list_ = "".join(f"\n  - {each}" for each in which)
     if filters:
@@ -69,6 +79,7 @@ def system(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
             settings, connection, lambda volume: wanted(volume.created, volume.labels), named=False
         )
     pruned["Images"] = _images(settings, connection, wanted, named)
+    pruned["Downloads"] = prune.prune_downloads(settings, wanted)
     return report(pruned)
 
 
@@ -77,9 +88,11 @@ def _containers(settings: Settings, connection: sqlite3.Connection, wanted: Want
 
 
 def _images(settings: Settings, connection: sqlite3.Connection, wanted: Wanted, named: bool) -> prune.Pruned:
-    return prune.prune_images(
-        settings, connection, lambda image: wanted(image_created(image), image_labels(image)), named=named
-    )
+    return prune.prune_images(settings, connection, _of_images(wanted), named=named)
+
+
+def _of_images(wanted: Wanted) -> Callable[[Image], bool]:
+    return lambda image: wanted(image_created(image), image_labels(image))
 
 
 def confirmed(values: dict[str, Any], warning: str) -> bool:

@@ -96,9 +96,8 @@ def df(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     if verbose:
         _print_all(settings, connection)
     else:
-        listing.print(
-            [_images(settings, connection), _containers(settings, connection), _volumes(settings, connection)]
-        )
+        rows = (_images, _blobs, _containers, _volumes)
+        listing.print([row(settings, connection) for row in rows])
     return 0
 
 
@@ -121,6 +120,15 @@ def _images(settings: Settings, connection: sqlite3.Connection) -> Row:
     usage = ImageUsage(connection, images)
     active = sum(image.id in usage.containers for image in images)
     return _row("Images", len(images), active, usage.total, usage.reclaimable)
+
+
+def _blobs(settings: Settings, connection: sqlite3.Connection) -> Row:
+    """What `image prune --blobs` gives back, and manifests and configs, which stay."""
+    from pycontainer.engine.usage import BlobUsage
+    from pycontainer.image.store import Store
+
+    usage = BlobUsage(connection, Store(settings.root, connection).blobs)
+    return _row("Image Blobs", usage.total, usage.staying, usage.size, usage.reclaimable)
 
 
 def _containers(settings: Settings, connection: sqlite3.Connection) -> Row:
@@ -167,6 +175,10 @@ def _print_all(settings: Settings, connection: sqlite3.Connection) -> None:
     sys.stdout.write("Images space usage:\n\n")
     Listing({}, images.COLUMNS, columns).print(
         images.row(image, name, usage, no_trunc=False) for image in found for name in image.names or [""]
+    )
+    blobs = _blobs(settings, connection)
+    sys.stdout.write(
+        f"\nImage Blobs space usage:\n\n{blobs['Size']}, of which {blobs['Reclaimable']} are reclaimable\n"
     )
     columns = ["ID", "Image", "Command", "LocalVolumes", "Size", "RunningFor", "Status", "Names"]
     listing = Listing({}, ps.COLUMNS, columns)

@@ -13,7 +13,7 @@ from pycontainer.engine import containers, inspect_config, monitors
 from pycontainer.engine.export import compared
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import Conflict, HostError, ImageError, StepFailed
-from pycontainer.image import manifest, reference
+from pycontainer.image import kept, manifest, reference
 from pycontainer.image.changes import pack
 from pycontainer.image.importer import parse_changes
 from pycontainer.image.ingest import Blob, receive
@@ -172,6 +172,10 @@ def _layers(store: Store, image: Image) -> list[Blob]:
     if len(stored.layers) != len(image.layers):
         raise ImageError("read image", path, "its manifest is not that of its config")
     digits = [layer.digest.removeprefix("sha256:") for layer in stored.layers]
+    for layer, hex_digits in zip(stored.layers, digits, strict=True):
+        if not os.path.exists(f"{store.blobs}/{hex_digits}"):
+            # The new image would have all layers but these.
+            raise ImageError("commit", layer.digest, kept.why_missing(store, image.id), kept.AGAIN)
     return [
         Blob(f"{store.blobs}/{hex_digits}", hex_digits, layer.size)
         for hex_digits, layer in zip(digits, stored.layers, strict=True)

@@ -8,6 +8,7 @@ import os
 
 from pycontainer.engine import containers, teardown, usage
 from pycontainer.errors import Conflict, NotFound
+from pycontainer.image import downloads
 from pycontainer.image.store import Store
 
 TYPE_CHECKING = False
@@ -88,4 +89,27 @@ def prune_images(
             continue
         pruned.lines += [line[:1].lower() + line[1:] for line in lines]
         pruned.reclaimed += sum(sizes.get(chain, 0) for chain in chains if f"Deleted: sha256:{chain}" in lines)
+    return pruned
+
+
+def prune_blobs(settings: Settings, connection: sqlite3.Connection, wanted: Callable[[Image], bool]) -> Pruned:
+    """Give back the layers of images that are `wanted` as they arrived; unpacked they stay."""
+    store = Store(settings.root, connection)
+    pruned = Pruned()
+    removed = store.give_back_blobs([image.id for image in store.images() if wanted(image)])
+    pruned.lines = [f"sha256:{name}" for name, _ in removed]
+    pruned.reclaimed = sum(size for _, size in removed)
+    return pruned
+
+
+def prune_downloads(settings: Settings, wanted: Callable[[float, dict[str, str]], bool]) -> Pruned:
+    """Remove what interrupted pulls have left, by its last change. It has no labels."""
+    pruned = Pruned()
+    try:
+        removed = downloads.remove_idle(settings.root, lambda changed: wanted(changed, {}))
+    except OSError as error:
+        pruned.failures.append(f"remove downloads: {error.filename}: {error.strerror}".lower())
+        return pruned
+    pruned.lines = [name for name, _ in removed]
+    pruned.reclaimed = sum(size for _, size in removed)
     return pruned

@@ -126,3 +126,33 @@ class ImageUsage:
             image_id: sum(sizes.get(chain, 0) for chain in layers if users[chain] > 1)
             for image_id, layers in chains.items()
         }
+
+
+class BlobUsage:
+    """The blobs of all images, each once.
+
+    total        how many there are
+    staying      how many of them are manifests and configs
+    size         bytes of all
+    reclaimable  bytes of those that are layers, which `image prune --blobs` gives back
+    """
+
+    __slots__ = ("reclaimable", "size", "staying", "total")
+
+    def __init__(self, connection: sqlite3.Connection, directory: str) -> None:
+        layers: set[str] = set()
+        others: set[str] = set()
+        for (text,) in connection.execute("SELECT blobs FROM images").fetchall():
+            names = text.split()
+            others.update(names[:2])
+            layers.update(names[2:])
+        sizes: dict[str, int] = {}
+        for name in layers | others:
+            try:
+                sizes[name] = os.lstat(f"{directory}/{name}").st_size
+            except FileNotFoundError:
+                continue
+        self.total = len(sizes)
+        self.staying = sum(name in others for name in sizes)
+        self.size = sum(sizes.values())
+        self.reclaimable = sum(size for name, size in sizes.items() if name not in others)

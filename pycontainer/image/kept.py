@@ -20,7 +20,7 @@ from pycontainer.image import manifest
 from pycontainer.image.store import Image, Store
 from pycontainer.image.stream import CHUNK
 
-_AGAIN = "pull or load the image again, which brings back what is missing"
+AGAIN = "pull or load the image again, which brings back what is missing"
 
 
 class Part(NamedTuple):
@@ -54,13 +54,13 @@ def read_image(store: Store, image: Image, name: str, step: str) -> Kept:
         data = b"".join(source.read(first.size))
     found = manifest.parse_manifest(data, label)
     if found.config.digest != image.id or len(found.layers) != len(image.layers):
-        raise ImageError(step, label, "it is not that of the image's config", _AGAIN)
+        raise ImageError(step, label, "it is not that of the image's config", AGAIN)
     parts = [first, Part(f"config of {name}", found.config.digest, found.config.size)]
     for number, layer in enumerate(found.layers, 1):
         parts.append(Part(f"layer {number} of {len(found.layers)} of {name}", layer.digest, layer.size))
     for part in parts[1:]:
-        if (size := _size(store, part.label, part.digest, step)) != part.size:
-            raise ImageError(step, part.place, f"its blob has {size} bytes, not {part.size}", _AGAIN)
+        if (size := _size(store, part.label, part.digest, step, image.id)) != part.size:
+            raise ImageError(step, part.place, f"its blob has {size} bytes, not {part.size}", AGAIN)
     media_type = manifest.parse_json(data, label).get("mediaType") or manifest.MANIFEST_TYPE
     return Kept(data, media_type, parts)
 
@@ -101,7 +101,7 @@ class Source:
     def _check(self, count: int) -> None:
         part, digest = self._part, f"sha256:{self._hasher.hexdigest()}"
         if self.done + count != part.size or self._next(1):
-            raise ImageError(self._step, part.place, f"its blob has not {part.size} bytes any more", _AGAIN)
+            raise ImageError(self._step, part.place, f"its blob has not {part.size} bytes any more", AGAIN)
         if digest != part.digest:
             cause = f"its blob has changed on the disk: it is {digest}"
             raise ImageError(self._step, part.place, cause, f"remove {self._path}, then pull or load the image again")
@@ -121,16 +121,23 @@ def open_blob(store: Store, part: Part, step: str) -> Iterator[Source]:
         os.close(descriptor)
 
 
-def _size(store: Store, label: str, digest: str, step: str) -> int:
+def _size(store: Store, label: str, digest: str, step: str, image_id: str = "") -> int:
     try:
         status = os.lstat(_path(store, digest))
     except FileNotFoundError:
-        raise ImageError(step, f"{label}, {digest}", "its blob is gone from the disk", _AGAIN) from None
+        raise ImageError(step, f"{label}, {digest}", why_missing(store, image_id), AGAIN) from None
     except OSError as error:
         raise StepFailed(step, _path(store, digest), error.errno or 0) from error
     if not stat.S_ISREG(status.st_mode):
-        raise ImageError(step, f"{label}, {digest}", "its blob is not a regular file", _AGAIN)
+        raise ImageError(step, f"{label}, {digest}", "its blob is not a regular file", AGAIN)
     return status.st_size
+
+
+def why_missing(store: Store, image_id: str) -> str:
+    """Why one of the image's blobs is not there, as an error's cause; without an image it is not a layer's."""
+    if image_id and not store.has_layer_blobs(image_id):
+        return "`image prune --blobs` has given its blob back"
+    return "its blob is gone from the disk"
 
 
 def _path(store: Store, digest: str) -> str:

@@ -25,9 +25,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
-    from typing import Any
+    from typing import Any, TypeVar
 
     from pycontainer.image.reference import Reference
+
+    Line = TypeVar("Line")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS images (
@@ -38,6 +40,7 @@ CREATE TABLE IF NOT EXISTS images (
     size INTEGER NOT NULL,    -- bytes, unpacked
     layers TEXT NOT NULL,     -- hexadecimal chain ids, base first, separated by spaces
     blobs TEXT NOT NULL       -- hexadecimal sha256 of manifest, config and layers, separated by spaces
+                              -- (without the layers where their blobs were given back)
 );
 CREATE TABLE IF NOT EXISTS image_names (
     name TEXT PRIMARY KEY,    -- complete reference with a tag
@@ -223,6 +226,34 @@ class Store:
         `in_use` gives the containers of an image ID and is called in the transaction. An image that a container needs
         keeps its bytes: `force` then only takes its name. Raises NotFound, Conflict.
         """
+        return self._free(lambda: self._remove_rows(self.resolve(name_or_id), name_or_id, force, in_use))
+
+    def give_back_blobs(self, image_ids: Iterable[str]) -> list[tuple[str, int]]:
+        """Remove the layers of images as they arrived: what `save` and `push` need, and `run` does not.
+
+        Manifest, config and unpacked layers stay, and what an image beside them has in common. Hexadecimal digests and
+        bytes of what is removed.
+        """
+
+        def rows() -> list[tuple[str, int]]:
+            before = self._needed()[1]
+            for image_id in image_ids:
+                row = self.connection.execute("SELECT blobs FROM images WHERE id = ?", (image_id,)).fetchone()
+                if row is not None:
+                    self.connection.execute(
+                        "UPDATE images SET blobs = ? WHERE id = ?", (" ".join(row[0].split()[:2]), image_id)
+                    )
+            return [(name, _length(f"{self.blobs}/{name}")) for name in sorted(before - self._needed()[1])]
+
+        return self._free(rows)
+
+    def has_layer_blobs(self, image_id: str) -> bool:
+        """Whether the layers of an image are kept as they arrived."""
+        row = self.connection.execute("SELECT blobs FROM images WHERE id = ?", (image_id,)).fetchone()
+        return row is None or len(row[0].split()) != 2
+
+    def _free(self, change: Callable[[], list[Line]]) -> list[Line]:
+        """What `change` gives, which is called in a transaction; then the bytes go that no row needs any more."""
         self.write_durably()
         self.make_directories()
         exclusive = self._lock_exclusively()
@@ -232,7 +263,7 @@ class Store:
             try:
                 with self.connection:
                     self.connection.execute("BEGIN IMMEDIATE")
-                    lines = self._remove_rows(self.resolve(name_or_id), name_or_id, force, in_use)
+                    changed = change()
             except BaseException:
                 os.rmdir(marker)
                 raise
@@ -240,7 +271,7 @@ class Store:
                 self._clear()
         finally:
             os.close(lock)
-        return lines
+        return changed
 
     def _remove_rows(self, image: Image, name_or_id: str, force: bool, in_use: Callable[[str], list[str]]) -> list[str]:
         from pycontainer.image import reference
@@ -347,6 +378,13 @@ class Store:
 
 def _broken(image_id: str, cause: str) -> ImageError:
     return ImageError("read stored image", image_id, cause, f"pycontainer rmi -f {image_id[7:19]}, and load it again")
+
+
+def _length(path: str) -> int:
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _remove_all(directory: str, keep: Iterable[str]) -> None:

@@ -144,9 +144,15 @@ class Workspace:
         chains = chain_ids(config.diff_ids)
         size = sum(self._place_layer(chain, moved) for chain in chains)
         if row := execute("SELECT blobs FROM images WHERE id = ?", (config.id,)).fetchone():
+            kept = row[0].split()
+            if len(kept) == 2:
+                # Its layers' blobs were given back, and here they are again. The manifest says how they are compressed.
+                kept = [blob.hex for blob in image.blobs]
+                values = (f"sha256:{kept[0]}", " ".join(kept), config.id)
+                execute("UPDATE images SET digest = ?, blobs = ? WHERE id = ?", values)
             # What somebody has removed from the disk comes back. The manifest may be another one than the image's.
             for blob in image.blobs:
-                if blob.hex in row[0].split() and not os.path.exists(f"{self.store.blobs}/{blob.hex}"):
+                if blob.hex in kept and not os.path.exists(f"{self.store.blobs}/{blob.hex}"):
                     self._place_blob(blob, moved)
         else:
             for blob in image.blobs:

@@ -208,3 +208,19 @@ def test_a_tag_like_an_id(store: Store) -> None:
     name = f"sha256:{TWO}"
     store.connection.execute("INSERT INTO image_names VALUES (?, ?, ?)", (f"docker.io/library/{name}", name, name))
     assert f"Untagged: {name}" in store.remove(TWO, True, unused)
+
+
+def test_blobs_are_given_back(store: Store) -> None:
+    """Manifest and config stay, and what another image has."""
+    names = [character * 64 for character in "12345"]
+    for name in names:
+        Path(store.blobs, name).write_bytes(b"four")
+    for image_id, own in ((ONE, names[:4]), (TWO, [*names[:3], names[4]])):
+        values = (" ".join(own), f"sha256:{image_id}")
+        store.connection.execute("UPDATE images SET blobs = ? WHERE id = ?", values)
+    assert store.give_back_blobs([f"sha256:{ONE}", "sha256:gone"]) == [(names[3], 4)]
+    assert sorted(os.listdir(store.blobs)) == [*names[:3], names[4]]
+    assert [store.has_layer_blobs(f"sha256:{image_id}") for image_id in (ONE, TWO)] == [False, True]
+    assert store.give_back_blobs([f"sha256:{TWO}"]) == [(names[2], 4), (names[4], 4)]
+    assert sorted(os.listdir(store.blobs)) == names[:2] and os.listdir(store.tmp) == []
+    assert store.give_back_blobs([f"sha256:{ONE}", f"sha256:{TWO}"]) == []

@@ -26,7 +26,7 @@ from typing import NamedTuple
 import urllib3
 
 from pycontainer.errors import HostError, ImageError, NotFound, PycontainerError, StepFailed, UsageError, printable
-from pycontainer.image import manifest, reference
+from pycontainer.image import downloads, manifest, reference
 from pycontainer.image.ingest import ARCHIVE_FACTOR, Blob
 from pycontainer.image.load import DEFAULT_MAX_LAYER_SIZE, MAX_NESTED_INDEXES
 from pycontainer.image.manifest import Descriptor
@@ -151,7 +151,7 @@ class Fetcher:
         self._registry = registry
         self._limit = limit
         self._progress = progress
-        self._directory = f"{store.root}/downloads"
+        self._directory = downloads.directory_of(store.root)
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._done: dict[str, int] = {}
@@ -160,7 +160,8 @@ class Fetcher:
     def fetch(self, wanted: list[Descriptor], directory: str) -> list[str]:
         """Files that are the blobs, in the store or linked into `directory`. Raises PycontainerError."""
         os.makedirs(self._directory, 0o700, exist_ok=True)
-        self._clear_stale()
+        stale = time.time() - _STALE
+        downloads.remove_idle(self._store.root, lambda changed: changed < stale)
         missing: dict[str, Descriptor] = {}
         paths: dict[str, str] = {}
         for each in wanted:
@@ -200,16 +201,6 @@ class Fetcher:
             if self._progress is not None:
                 self._progress(blob.digest.removeprefix("sha256:")[:12], done, blob.size)
 
-    def _clear_stale(self) -> None:
-        """Remove what nobody has gone on with for so long."""
-        for name in os.listdir(self._directory):
-            path = f"{self._directory}/{name}"
-            with contextlib.suppress(FileNotFoundError, BlockingIOError):
-                if os.stat(path).st_mtime < time.time() - _STALE:
-                    with open(path, "rb") as file:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        os.unlink(path)
-
     def _get(self, digits: str, descriptor: Descriptor, target: str) -> None:
         """Have the blob at `target`."""
         whole, kept = f"{self._directory}/{digits}", f"{self._store.blobs}/{digits}"
@@ -218,11 +209,13 @@ class Fetcher:
             found = next((path for path in (whole, kept) if os.path.exists(path)), "")
             if found:
                 self._report(descriptor, descriptor.size)
-                os.unlink(f"{whole}.partial")
             else:
                 self._fill(partial, descriptor)
                 os.rename(f"{whole}.partial", whole)
             os.link(found or whole, target)
+            if found:
+                # After the link, because as long as its name is locked nobody removes the whole one (downloads.py).
+                os.unlink(f"{whole}.partial")
         if found != kept:
             self._fetched.append(whole)
 
