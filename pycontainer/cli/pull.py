@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pycontainer.cli.load import max_layer_size, progress_bar
 from pycontainer.cli.main import notice
 from pycontainer.engine.repair import open_engine
-from pycontainer.errors import UsageError
+from pycontainer.errors import UsageError, printable
 from pycontainer.image import reference
+from pycontainer.image.manifest import host_architecture
 from pycontainer.image.registry import pull as registry
+from pycontainer.image.registry.config import images_directory
 from pycontainer.image.store import Store
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ def pull(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
 def _pull(
     store: Store, name: Reference, values: dict[str, Any], platform: tuple[str, str] | None, *, quiet: bool
 ) -> None:
+    # A file holds one for this machine, or is taken for that.
+    if platform in (None, ("linux", host_architecture())) and _add_from_directory(store, name, values, quiet=quiet):
+        return
     if not quiet:
         sys.stdout.write(f"{name.tag or name.digest}: Pulling from {name.path}\n")
         sys.stdout.flush()
@@ -54,6 +59,28 @@ def _pull(
         return
     word = "Downloaded newer image for" if pulled.is_new else "Image is up to date for"
     sys.stdout.write(f"Digest: {pulled.digest}\nStatus: {word} {name.familiar}\n{name}\n")
+
+
+def _add_from_directory(store: Store, name: Reference, values: dict[str, Any], *, quiet: bool) -> bool:
+    """Whether there is a file for it, which then nobody need be asked for. Raises PycontainerError."""
+    from pycontainer.image import directory
+
+    found = directory.find(images_directory(store.root), name)
+    if found is None:
+        return False
+    if not quiet:
+        sys.stdout.write(printable(f"{name.tag}: Loading from {found.path}") + "\n")
+        sys.stdout.flush()
+    with progress_bar(values) as progress:
+        limit = max_layer_size(values.get("max_layer_size"))
+        directory.add(store, found, name, progress=progress, max_layer_size=limit)
+    image = store.resolve(str(name))
+    sys.stdout.write(
+        f"{name.name}@{image.digest}\n"
+        if quiet
+        else f"Digest: {image.digest}\nStatus: Loaded {name.familiar}\n{name}\n"
+    )
+    return True
 
 
 def before_run(settings: Settings, values: dict[str, Any], image: str, *, missing: bool) -> None:

@@ -12,6 +12,7 @@ from pycontainer.errors import ImageError, UsageError
 from pycontainer.image import manifest, reference
 from pycontainer.image.ingest import ARCHIVE_FACTOR, Blob, Files, ingest_archive, ingest_layout
 from pycontainer.image.manifest import Config, Descriptor
+from pycontainer.image.reference import Reference
 from pycontainer.image.store import Store
 from pycontainer.image.stream import Readable
 from pycontainer.image.unpack import Progress
@@ -31,10 +32,12 @@ def load(
     progress: Progress | None = None,
     max_layer_size: int = DEFAULT_MAX_LAYER_SIZE,
     total: int = 0,
+    wanted: Reference | None = None,
 ) -> list[str]:
     """Add the images of `source`, a stream or the path of an OCI layout directory; lines as `docker load` prints them.
 
-    All of them or none. `total` is the length of the stream in bytes where it is known, for `progress`.
+    All of them or none; with `wanted` only the one that has this name, or the only one there is, under this name alone.
+    `total` is the length of the stream in bytes where it is known, for `progress`.
     Raises ImageError, StepFailed, HostError.
     """
     with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR) as work:
@@ -56,6 +59,8 @@ def load(
             )
         if not images:
             raise ImageError("read image", "", "there is no image in it")
+        if wanted is not None:
+            images = [_choose(images, wanted)]
         for image in images:
             work.unpack_image(image.config, image.blobs[2:], progress)
         work.commit(images)
@@ -65,6 +70,17 @@ def load(
         if not image.names:
             lines.append(f"Loaded image ID: {image.config.id}")
     return lines
+
+
+def _choose(images: list[NewImage], wanted: Reference) -> NewImage:
+    """The image that is called so, or is the only one. Raises ImageError."""
+    name = str(wanted)
+    chosen = [image for image in images if name in image.names]
+    if not chosen and len({image.config.id for image in images}) > 1:
+        names = ", ".join(sorted(reference.parse(each).familiar for image in images for each in image.names))
+        cause = f"several images in it, and none is {wanted.familiar}, but {names or 'they have no names'}"
+        raise ImageError("read image", "", cause, "`pycontainer load -i FILE` takes all of them")
+    return (chosen or images)[-1]._replace(names=[name])
 
 
 def reporter(progress: Progress | None, step: str, total: int) -> Callable[[int], None] | None:

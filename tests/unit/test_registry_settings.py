@@ -107,6 +107,10 @@ class TestConfig:
         [
             ("x", "not TOML"),
             ("a = 1", "a: no such setting"),
+            ("images = 1", "images: not a table"),
+            ("[images]\ndirectories = 1", "images.directories: no such setting"),
+            ('[images]\ndirectory = "images"', "images.directory: not an absolute path"),
+            ('[images]\ndirectory = "/a\\u0000b"', "images.directory: not an absolute path"),
             ("registry = 1", "registry: not a table"),
             ("registry.x = 1", 'registry."x": not a table'),
             ("[registry.x]\nmirror = 1", 'registry."x".mirror: no such setting'),

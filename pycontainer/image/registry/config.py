@@ -1,4 +1,7 @@
-"""Where the images of a registry are asked for: /etc/pycontainer/config.toml, and certificates in certs.d.
+"""Where images are asked for: /etc/pycontainer/config.toml, and certificates in certs.d.
+
+[images]
+directory = "/srv/images"                                # in place of ROOT/images (directory.py)
 
 [registry."docker.io"]
 mirrors = ["https://mirror.example.com", "http://127.0.0.1:5000"]
@@ -67,7 +70,18 @@ def _is_loopback(host: str) -> bool:
         return name == "localhost"
 
 
+def images_directory(root: str) -> str:
+    """Where files with images are, for a store at `root`. Raises UsageError."""
+    directory: str = _document().get("images", {}).get("directory") or f"{root}/images"
+    return directory
+
+
 def _entries() -> dict[str, dict[str, Any]]:
+    entries: dict[str, dict[str, Any]] = _document().get("registry", {})
+    return entries
+
+
+def _document() -> dict[str, Any]:
     path = os.environ.get("PYCONTAINER_CONFIG") or _CONFIG
     try:
         with open(path, "rb") as file:
@@ -85,10 +99,11 @@ def _entries() -> dict[str, dict[str, Any]]:
     return _checked(path, document)
 
 
-def _checked(path: str, document: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _checked(path: str, document: dict[str, Any]) -> dict[str, Any]:
     for key in document:
-        if key != "registry":
-            raise UsageError(_STEP, path, f"{key}: no such setting", 'there is [registry."HOST"]')
+        if key not in ("images", "registry"):
+            raise UsageError(_STEP, path, f"{key}: no such setting", 'there are [registry."HOST"] and [images]')
+    _check_images(path, document.get("images", {}))
     entries = document.get("registry", {})
     if not isinstance(entries, dict):
         raise UsageError(_STEP, path, "registry: not a table", '[registry."HOST"]')
@@ -103,7 +118,17 @@ def _checked(path: str, document: dict[str, Any]) -> dict[str, dict[str, Any]]:
                 raise UsageError(_STEP, path, f"{where}.mirrors: not a list of URLs", '["https://mirror.example.com"]')
             if key not in ("insecure", "mirrors"):
                 raise UsageError(_STEP, path, f"{where}.{key}: no such setting", "there are insecure and mirrors")
-    return entries
+    return document
+
+
+def _check_images(path: str, images: Any) -> None:
+    if not isinstance(images, dict):
+        raise UsageError(_STEP, path, "images: not a table", "[images]")
+    for key, value in images.items():
+        if key != "directory":
+            raise UsageError(_STEP, path, f"images.{key}: no such setting", "there is directory")
+        if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
+            raise UsageError(_STEP, path, "images.directory: not an absolute path", '"/srv/images"')
 
 
 def _is_url(value: object) -> bool:
