@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -62,6 +63,10 @@ def test_find(tmp_path: Path) -> None:
     (tmp_path / "team/app_latest").symlink_to("app")
     assert directory.find(str(tmp_path), name) == (f"{tmp_path}/team/app_latest", True)
     assert directory.find(str(tmp_path), parse("team/app:1")) is None
+    os.mkfifo(tmp_path / "fifo.tar")
+    (tmp_path / "directory.tar").mkdir()
+    for other in ("fifo", "directory", f"{'a' * 240}:{'b' * 120}"):
+        assert directory.find(str(tmp_path), parse(other)) is None
 
 
 def archive(**files: bytes | None) -> io.BytesIO:
