@@ -154,7 +154,7 @@ class Verifier:
             if layer in self.layers:
                 continue
             self.layers.add(layer)
-            problems = list(self._directory(what, layer, name))
+            problems = list(self._directory(image, what, layer, name))
             yield from problems
             if problems:
                 self._missing.add(layer)
@@ -204,11 +204,12 @@ class Verifier:
         # A wrong size is the manifest's fault, whose digest is right: it came so.
         return f"it has {count} bytes, not the {size} of its manifest" if size not in (None, count) else ""
 
-    def _directory(self, what: str, layer: str, name: str) -> Iterator[Problem]:
+    def _directory(self, image: Image, what: str, layer: str, name: str) -> Iterator[Problem]:
         """What can be seen of an unpacked layer without a look into it."""
         chain = os.path.basename(layer)
         row = self._store.connection.execute("SELECT size FROM layers WHERE chain_id = ?", (chain,)).fetchone()
-        if row is None:
+        # Not where `rmi` has removed the image meanwhile.
+        if row is None and self._row(image)[1]:
             yield Problem(what, layer, "the database does not know this layer", _ANEW.format(name))
         try:
             if not stat.S_ISDIR(os.lstat(layer).st_mode):
