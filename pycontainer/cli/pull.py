@@ -38,8 +38,9 @@ def pull(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
 def _pull(
     store: Store, name: Reference, values: dict[str, Any], platform: tuple[str, str] | None, *, quiet: bool
 ) -> None:
-    # A file holds one for this machine, or is taken for that.
-    if platform in (None, ("linux", host_architecture())) and _add_from_directory(store, name, values, quiet=quiet):
+    # A file holds one for this machine, or is taken for that; and it has no signature.
+    fits = platform in (None, ("linux", host_architecture())) and not values.get("verify")
+    if fits and _add_from_directory(store, name, values, quiet=quiet):
         return
     if not quiet:
         sys.stdout.write(f"{name.tag or name.digest}: Pulling from {name.path}\n")

@@ -139,6 +139,20 @@ def test_it_has_to_be_signed_with_the_key(pycontainer: Pycontainer, store: Store
     pycontainer("pull", "--verify", mine, f"{store.host}/{PATH}@{store.digest}", check=True)
 
 
+def test_a_file_of_that_name_does_not_count(
+    pycontainer: Pycontainer, store: Store, tmp_path: pathlib.Path, busybox_archive: pathlib.Path
+) -> None:
+    key, sign = ecdsa()
+    store.sign((b"[]", sign(b"[]")))
+    place = pycontainer.root / "images" / store.host / "team"
+    place.mkdir(parents=True)
+    shutil.copy(busybox_archive, place / "app_1.tar")
+    path = written(key, tmp_path / "key.pub")
+    assert "Loading from" in pycontainer("pull", store.name, check=True).stdout
+    result = pycontainer("pull", "--verify", path, store.name)
+    assert (result.returncode, "not good" in result.stderr) == (1, True)
+
+
 @pytest.mark.parametrize("make", [of_rsa, of_ed25519])
 def test_other_kinds_of_keys(
     pycontainer: Pycontainer, store: Store, tmp_path: pathlib.Path, make: Callable[[], tuple[Any, Sign]]
