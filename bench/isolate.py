@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,9 @@ def enter(prepare: Callable[[str], object]) -> str:
         prepare(directory)
         unshare = ["unshare", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
         os.environ["BENCH_DIRECTORY"] = directory
+        # Because Ctrl-C reaches the program in there too, and its cleaning up is waited for. A handler, because what is
+        # ignored stays so across exec.
+        signal.signal(signal.SIGINT, lambda *_: None)
         status = subprocess.run([*unshare, "--propagation", "private", "--", sys.executable, *sys.argv]).returncode
     sys.exit(status)
 

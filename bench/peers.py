@@ -1,7 +1,8 @@
 """The engines that are compared: where each comes from, how it is started, how its command line begins.
 
-Each has `name`, `version`, `command` (the beginning of its command line), and `close()`. What is missing or refuses
-this host raises Unavailable with a reason, which goes into the table's notes.
+Each has `name`, `version`, `command` (the beginning of its command line), `options` (what its `run` needs on this
+host), and `close()`. What is missing or refuses this host raises Unavailable with a reason, which goes into the
+table's notes.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Pycontainer:
     """What install.sh has installed, and otherwise what `prepare` has."""
 
     name = "pycontainer"
+    options: list[str] = []
 
     def __init__(self, directory: str) -> None:
         self.root = f"{directory}/pycontainer"
@@ -88,6 +90,7 @@ class Docker:
     """A dockerd of our own, with its own socket and directories."""
 
     name = "docker"
+    options: list[str] = []
 
     def __init__(self, directory: str) -> None:
         if not shutil.which("dockerd") or not shutil.which("docker"):
@@ -102,6 +105,8 @@ class Docker:
                 + ["-H", socket],
                 stdout=log,
                 stderr=log,
+                # Because Ctrl-C is for this program, which needs the daemon to remove what it has made.
+                start_new_session=True,
             )
         deadline = time.monotonic() + 60
         while True:
@@ -141,3 +146,6 @@ class Podman:
 
     def close(self) -> None:
         subprocess.run([*self.command, "system", "reset", "--force"], capture_output=True)
+
+
+Engine = Pycontainer | Docker | Podman
