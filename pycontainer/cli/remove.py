@@ -8,6 +8,7 @@ from pycontainer.cli.main import for_each, notice
 from pycontainer.engine.remove import remove_container
 from pycontainer.engine.repair import open_engine
 from pycontainer.engine.settings import Settings
+from pycontainer.errors import NotFound
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +21,14 @@ def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     force, volumes = bool(values.get("force")), bool(values.get("volumes"))
 
     def remove(name: str) -> None:
-        remove_container(settings, connection, name, force=force, volumes=volumes)
-        sys.stdout.write(f"{name}\n")
+        try:
+            remove_container(settings, connection, name, force=force, volumes=volumes)
+        except NotFound as error:
+            if not force:
+                raise
+            # It is said, and no failure: what --force is to bring about is the case. As docker has it.
+            notice(str(error))
+        else:
+            sys.stdout.write(f"{name}\n")
 
     return for_each(operands, remove)

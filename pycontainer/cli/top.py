@@ -24,7 +24,13 @@ def top(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """Print the table. Raises NotFound, Conflict, HostError, UsageError."""
     container = containers.find(open_engine(settings, notice), operands[0])
     wanted = list_processes(settings, container)
-    lines = _ps(operands[1:] or ["-ef"])
+    arguments = operands[1:] or ["-ef"]
+    try:
+        # By their numbers, because without -e ps shows those of the caller's own terminal.
+        lines = _ps([*arguments, "-q", ",".join(map(str, sorted(wanted)))])
+    except UsageError:
+        # There are options that go with no others; as docker has it.
+        lines = _ps(arguments)
     titles = lines[0].split() if lines else []
     if "PID" not in titles:
         raise UsageError("top", " ".join(operands[1:]), "the output of ps has no column PID", "such as -o pid,comm")

@@ -207,3 +207,24 @@ def test_information(engine: Pycontainer) -> None:
     version = engine("--version", check=True).stdout.split()[1]
     assert engine("version", check=True).stdout.startswith(f"pycontainer: {version}\n")
     assert engine("version", "--format", "{{.Server.Version}}", check=True).stdout == f"{version}\n"
+
+
+def test_top(box: Pycontainer) -> None:
+    """Only what runs in it, whatever the terminal, in the columns that were asked for."""
+    box("run", "-d", "--name", "busy", "--network", "none", "busybox", "sh", "-c", "sleep 1000 & wait", check=True)
+    try:
+        for options in ((), ("aux",), ("-o", "pid,args"), ("-eo", "pid,args")):
+            head, *rows = box("top", "busy", *options, check=True).stdout.splitlines()
+            assert "PID" in head
+            assert len(rows) == 2 and all("sleep 1000" in row for row in rows), options
+        assert box("top", "busy", "-o", "args").returncode == 1
+    finally:
+        box("rm", "-f", "busy", check=True)
+    assert "not running" in box("top", "busy").stderr or "no such container" in box("top", "busy").stderr
+
+
+def test_by_force_what_is_not_there_is_gone(box: Pycontainer) -> None:
+    result = box("rm", "-f", "no-such-thing")
+    assert (result.returncode, result.stdout) == (0, "")
+    assert "no-such-thing" in result.stderr
+    assert box("rm", "no-such-thing").returncode == 1
