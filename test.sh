@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
 TIERS=() FAILED=()
-SLOW=(faults kills explain) # of tests/root: half of its time
+SLOW=(faults push kills explain) # of tests/root: half of its time
 
 usage() {
     cat <<'END'

@@ -71,7 +71,7 @@ def open_database(root: str) -> sqlite3.Connection:
     try:
         # 0700, because layers hold setuid programs, and other users of the host have no business with them.
         os.makedirs(root, mode=0o700, exist_ok=True)
-        _keep_reserve(root)
+        keep_reserve(root)
         for _ in range(_ATTEMPTS):
             connection = _connect(path)
             if connection.index is None or connection.index.is_current():
@@ -136,8 +136,11 @@ def _connect_to_copy(path: str) -> Database:
         os.rmdir(directory)
 
 
-def _keep_reserve(root: str) -> None:
-    """Have some bytes that can be given up, and give them up when there are no others."""
+def keep_reserve(root: str) -> None:
+    """Have some bytes that can be given up, and give them up when there are no others. Raises OSError.
+
+    Opening the database does it; who has had it open for a while does it again before something is to be recorded.
+    """
     path = f"{root}/reserve"
     status = os.statvfs(root)
     free = status.f_bavail * status.f_frsize

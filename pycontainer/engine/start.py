@@ -10,7 +10,7 @@ import os
 
 from pycontainer.engine import bundle, containers, create, health, repair, teardown
 from pycontainer.engine.config import ContainerConfig
-from pycontainer.engine.database import Error, open_database
+from pycontainer.engine.database import Error, keep_reserve, open_database
 from pycontainer.engine.settings import Settings
 from pycontainer.engine.wiring import Wiring
 from pycontainer.errors import PycontainerError
@@ -93,6 +93,9 @@ class Work:
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = open_database(self._settings.root)
+        else:
+            # What it has started meanwhile may have filled the disk.
+            keep_reserve(self._settings.root)
         return self._connection
 
     def _begin(self, message: Message, passed: list[int]) -> tuple[Message, list[int]]:
@@ -222,7 +225,8 @@ def end(
             connection.execute("BEGIN IMMEDIATE")
             containers.set_restarting(connection, container_id, exit_status)
         return {"restart": True, "removed": False}
-    _set_exited(settings, connection, container_id, exit_status)
+    if container.status in containers.OWNED:
+        _set_exited(settings, connection, container_id, exit_status)
     teardown.put_away(settings, connection, container_id)
     return {"restart": False, "removed": container.config.remove}
 

@@ -16,6 +16,7 @@ from pycontainer.engine import containers, create, start
 from pycontainer.engine.database import open_database
 from pycontainer.engine.restart import Backoff
 from pycontainer.engine.settings import Settings
+from pycontainer.engine.wal_index import is_no_space
 from pycontainer.errors import Conflict, HostError, PycontainerError
 from pycontainer.monitor import errand, messages
 from pycontainer.monitor.log_writer import LogWriter
@@ -176,7 +177,15 @@ class Supervisor(Recorder):
     def _end(self, status: int) -> bool:
         """Record the end of a run and return what it held, by a child; whether it is to be started again."""
         stopping = self.monitor.is_stopping
-        answer, _ = self._ask({"do": "end", "id": self._id, "status": status, "stopping": stopping})
+        message = {"do": "end", "id": self._id, "status": status, "stopping": stopping}
+        try:
+            answer, _ = self._ask(message)
+        except OSError as error:
+            if not is_no_space(error):
+                raise
+            # The child has the root file system mounted, and with it what it removed: another one finds it free.
+            self.close()
+            answer, _ = self._ask(message)
         self.is_put_away = not answer["restart"]
         if not answer["removed"]:
             # It has the root file system mounted, which must not be so twice.

@@ -62,6 +62,8 @@ def program(place: pathlib.Path) -> pathlib.Path:
     path = place / "pycontainer-runtime"
     path.write_text(
         f"#!{sys.executable} -P\nimport sys\nsys.path.insert(0, {str(REPOSITORY)!r})\n"
+        # podman and buildah leave the place for the state to it.
+        f"if '--root' not in sys.argv: sys.argv[1:1] = ['--root', '{place}/state']\n"
         "from pycontainer.runtime.main import main\nmain()\n"
     )
     path.chmod(0o755)

@@ -114,7 +114,9 @@ class TestRoundTrip:
         ])  # fmt: skip
         for name in ("more:1", "more:2"):
             assert digest_of(other, name) == digest_of(run_box, name)
-            assert other("history", name).stdout == run_box("history", name).stdout
+            # Without the ages, which go on meanwhile.
+            columns = ("--no-trunc", "--format", "{{.ID}} {{.CreatedAt}} {{.CreatedBy}} {{.Size}} {{.Comment}}")
+            assert other("history", *columns, name).stdout == run_box("history", *columns, name).stdout
         members = tarfile.open(archive).getnames()  # noqa: SIM115
         assert len(members) == len(set(members))
 
