@@ -234,6 +234,7 @@ def _wait_for_client(settings: Settings, channel: _socket.socket) -> None:
     process.set_name(SPARE_NAME)
     worker = errand.Worker(start.Work(settings).handle)
     _, passed = messages.receive(channel)
+    process.set_name(start.MONITOR_NAME)
     channel.close()
     if passed:
         _serve_connection(settings, descriptors.adopt(passed[0]), worker)

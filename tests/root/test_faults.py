@@ -123,6 +123,10 @@ def settle(installation: Installation, answer: dict[str, Any], repair: bool) -> 
     # What goes on without the command line, such as a container, has to end by itself.
     if running := lasting(lambda: set(installation.leftovers.processes()), 10):
         problems.append(f"still there: {running}")
+    if not repair:
+        # What the command line has asked for just before its end may only be on its way to the launcher.
+        time.sleep(0.05)
+        lasting(lambda: set(installation.leftovers.processes()), 10)
     if repair:
         listing = installation("ps", "-a")
         if listing["status"] or listing["stderr"]:

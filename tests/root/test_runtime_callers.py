@@ -48,6 +48,15 @@ def working_in(place: pathlib.Path) -> list[str]:
     return found
 
 
+def remove_cgroups(name: str) -> None:
+    """What podman has made for its monitors, in every hierarchy, and leaves there."""
+    with open("/proc/self/mountinfo") as file:
+        tops = [line.split()[4] for line in file if " - cgroup" in line]
+    for top in tops:
+        for directory, _, _ in os.walk(f"{top}/{name}", topdown=False):
+            os.rmdir(directory)
+
+
 @pytest.fixture
 def place() -> Iterator[pathlib.Path]:
     """A directory for what they store. Not pytest's own, because the names of sockets in it would be too long."""
@@ -84,6 +93,7 @@ class TestPodman:
         call(*words, "rm", "-f", "-a", "-t", "0")
         # What tidies up behind a container goes on by itself.
         wait_until(lambda: not working_in(place))
+        remove_cgroups(f"{SESSION}podman")
         # Of vfs, what it has mounted on itself.
         subprocess.run(["umount", f"{place}/root/vfs"], check=False, capture_output=True)
 
