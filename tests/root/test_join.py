@@ -298,8 +298,12 @@ class TestTerminal:
             with connection:
                 _, [master], _, _ = socket.recv_fds(connection, 100, 1)
         try:
+            seen = b""
+            # Because what is typed before is echoed before.
+            while b"\n" not in seen:
+                seen += os.read(master, 1000)
             os.write(master, b"typed\n\x04")
-            seen = read_all(master)
+            seen += read_all(master)
         finally:
             os.close(master)
         number, *lines = seen.split(b"\r\n")
