@@ -37,6 +37,7 @@ from typing import Any
 
 # Imported here, so that no run pays for them.
 import pycontainer.cli.commands
+import pycontainer.cli.launch
 import pycontainer.cli.run
 import pycontainer.engine.exec
 import pycontainer.engine.supervise  # noqa: F401
