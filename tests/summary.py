@@ -1,7 +1,7 @@
 """Sum up the JUnit XML files of pytest's sessions: summary.py DIRECTORY TIER…
 
 Prints what passed, failed and was skipped in each tier, and why. What failed and then passed by itself, by the report
-TIER-again.xml, is named too. The exit status is 1 when a test failed, or when a tier has no report or ran no test at all.
+TIER-again.xml, is named too. The exit status is 1 when a test failed, or when a tier has no report or ran no test.
 """
 
 from __future__ import annotations
