@@ -110,7 +110,7 @@ run_pytest() {
 }
 
 # session TIER ARGUMENT...: a session of tests/root with directories of its own. As in CPython's own test suite, what fails
-# runs once more by itself when the rest is done, if it is a test or three: on a busy machine one of fifteen hundred may
+# runs once more by itself when the rest is done, if it is a few tests: on a busy machine one of fifteen hundred may
 # meet a moment that is not its subject. The summary names each that passed only then: it is to be mended.
 session() {
     local tier=$1
@@ -122,7 +122,7 @@ once_more() {
     local tier=$1 failed
     shift
     failed=$(grep -c :: "$RESULTS/cache-$tier/v/cache/lastfailed") || return 1
-    [ "$failed" -le 3 ] || return 1
+    [ "$failed" -le 20 ] || return 1
     say "$tier: once more what failed"
     $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier-again.xml" "--basetemp=$RESULTS/$tier-again" -o "cache_dir=$RESULTS/cache-$tier" --last-failed "$@" </dev/null
 }

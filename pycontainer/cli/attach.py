@@ -33,7 +33,7 @@ def attach(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
     container = containers.find(open_engine(settings, notice), operands[0])
     if container.status == "paused":
         raise Conflict("attach", container.name, "it is paused", f"pycontainer unpause {container.name}")
-    interactive = container.config.interactive and not values.get("no_stdin")
+    interactive = container.config.process.interactive and not values.get("no_stdin")
     proxy = boolean("--sig-proxy", values.get("sig_proxy", "true"))
     return attach_to(settings, container, values, interactive=interactive, proxy=proxy)
 
@@ -46,7 +46,7 @@ def attach_to(
     interactive  pass on what is typed
     proxy        pass signals on
     """
-    tty = container.config.tty
+    tty = container.config.process.tty
     if tty and interactive and not os.isatty(0):
         raise UsageError("attach", container.name, "it has a terminal, and standard input is none", "--no-stdin")
     keys = DetachKeys(values.get("detach_keys"))

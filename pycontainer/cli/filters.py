@@ -153,20 +153,10 @@ def container_filter(
             and all(container.created > moment for moment in since)
             and ("ancestor" not in filters or container.image_id in ancestors)
             and mounted(container)
-            and ("network" not in filters or _in_network(settings, filters, network_of(container)))
+            and ("network" not in filters or _in_network(settings, filters, container))
         )
 
     return wanted
-
-
-def network_of(container: Container) -> str:
-    """The name of its network; empty for one of an older pycontainer's, which did not keep it."""
-    from pycontainer.errors import Conflict
-
-    try:
-        return container.config.network
-    except Conflict:
-        return ""
 
 
 def _check_numbers(filters: Filters, key: str) -> None:
@@ -175,9 +165,10 @@ def _check_numbers(filters: Filters, key: str) -> None:
             raise UsageError(_FLAG, f"{key}={text}", "not a number", f"such as {_FLAG} {key}=0")
 
 
-def _in_network(settings: Settings, filters: Filters, name: str) -> bool:
-    from pycontainer.engine.networks import identify
+def _in_network(settings: Settings, filters: Filters, container: Container) -> bool:
+    from pycontainer.engine.networks import identify, of
 
+    name = of(container)
     return bool(name) and (filters.equals("network", name) or filters.begins("network", identify(settings, name)))
 
 

@@ -75,7 +75,7 @@ def _finders(settings: Settings, connection: sqlite3.Connection, *, sized: bool 
         return describe(Store(settings.root, connection).resolve(name))
 
     def find_network(name: str) -> Json:
-        from pycontainer.cli.network import describe
+        from pycontainer.engine.networks import describe
 
         return describe(settings, connection, name)
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pycontainer.cli.main import notice
-from pycontainer.engine.config import parse_size
+from pycontainer.engine.config.quantity import parse_size
 from pycontainer.engine.repair import open_engine
 from pycontainer.errors import UsageError
 from pycontainer.image.store import Store

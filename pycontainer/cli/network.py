@@ -8,7 +8,6 @@ from pycontainer.engine.repair import open_engine
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import sqlite3
     from typing import Any
 
     from pycontainer.cli.listing import Row
@@ -61,14 +60,4 @@ def inspect(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
     from pycontainer.cli.inspect import show
 
     connection = open_engine(settings, notice)
-    return show(values, operands, lambda name: describe(settings, connection, name))
-
-
-def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str) -> dict[str, Any]:
-    """A network in Docker's shape, with the containers that run in it. Raises NotFound, Conflict."""
-    from pycontainer.cli.filters import network_of
-    from pycontainer.engine import containers
-
-    name = networks.find(settings, name_or_id)
-    inside = [each for each in containers.list_all(connection) if each.is_active and network_of(each) == name]
-    return networks.describe(settings, connection, name, inside)
+    return show(values, operands, lambda name: networks.describe(settings, connection, name))

@@ -6,6 +6,7 @@ import sys
 
 from pycontainer.cli.main import for_each, notice
 from pycontainer.engine import containers, ports
+from pycontainer.engine.config.ports import parse_private
 from pycontainer.engine.repair import open_engine
 from pycontainer.errors import NotFound
 
@@ -26,7 +27,7 @@ def port(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
         return 0
 
     def show(text: str) -> None:
-        number, protocol = ports.parse_private(text)
+        number, protocol = parse_private(text)
         places = [f"{each.host_address}:{each.host_port}\n" for each in bindings if each.leads_to(number, protocol)]
         if not places:
             raise NotFound("port", container.name, f"no public port {number}/{protocol} is published")

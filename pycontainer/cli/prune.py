@@ -73,9 +73,7 @@ def system(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
     connection = open_engine(settings, notice)
     pruned = {"Containers": _containers(settings, connection, wanted)}
     if with_volumes:
-        from pycontainer.engine import volumes
-
-        pruned["Volumes"] = volumes.prune(
+        pruned["Volumes"] = prune.prune_volumes(
             settings, connection, lambda volume: wanted(volume.created, volume.labels), named=False
         )
     pruned["Images"] = _images(settings, connection, wanted, named)

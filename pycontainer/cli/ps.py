@@ -145,9 +145,9 @@ class Rows:
         return [(mount.kind, mount.source) for mount in volumes.of(self._connection, container.id)]
 
     def _find_network(self, container: Container) -> str:
-        from pycontainer.cli.filters import network_of
+        from pycontainer.engine import networks
 
-        return network_of(container)
+        return networks.of(container)
 
     def _find_platform(self, container: Container) -> str:
         from pycontainer.image.store import Store

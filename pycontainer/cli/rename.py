@@ -6,7 +6,7 @@ import sys
 
 from pycontainer.cli.main import for_each, notice
 from pycontainer.engine import containers
-from pycontainer.engine.config import container_name
+from pycontainer.engine.config.container import container_name
 from pycontainer.engine.repair import open_engine
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import UsageError

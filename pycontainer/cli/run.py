@@ -38,7 +38,7 @@ def run(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
 def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer create`: print the id. Raises PycontainerError, OSError."""
     from pycontainer.cli.main import notice
-    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.config.container import ContainerConfig
     from pycontainer.engine.create import create as create_container
     from pycontainer.engine.repair import open_engine
 
@@ -78,6 +78,6 @@ def _with_image(settings: Settings, values: dict[str, Any], asked: dict[str, Any
 
 def _check(asked: dict[str, Any]) -> None:
     """Raises UsageError where the launcher would."""
-    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.config.container import ContainerConfig
 
     ContainerConfig.from_request(asked)

@@ -40,10 +40,10 @@ def _runs(container: containers.Container) -> bool:
 
 
 def _attached(settings: Settings, container: containers.Container, values: dict[str, Any]) -> int:
-    interactive = bool(values.get("interactive")) and container.config.interactive
+    interactive = bool(values.get("interactive")) and container.config.process.interactive
     if _runs(container):
         from pycontainer.cli.attach import attach_to
 
         return attach_to(settings, container, values, interactive=interactive, proxy=True)
     request = {"do": "run", "id": container.id}
-    return launch.attached(settings, request, interactive=interactive, tty=container.config.tty, values=values)
+    return launch.attached(settings, request, interactive=interactive, tty=container.config.process.tty, values=values)

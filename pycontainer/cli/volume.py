@@ -112,6 +112,7 @@ def prune(settings: Settings, values: dict[str, Any], operands: list[str]) -> in
     """`pycontainer volume prune`. Raises UsageError."""
     from pycontainer.cli.filters import VOLUME_PRUNE, prune_filter
     from pycontainer.cli.prune import confirmed, report
+    from pycontainer.engine.prune import prune_volumes
 
     wanted = prune_filter(values.get("filter") or [], VOLUME_PRUNE)
     named = "all" in values
@@ -119,5 +120,5 @@ def prune(settings: Settings, values: dict[str, Any], operands: list[str]) -> in
     if not confirmed(values, f"WARNING! This will remove {which} local volumes not used by at least one container."):
         return 0
     connection = open_engine(settings, notice)
-    pruned = volumes.prune(settings, connection, lambda volume: wanted(volume.created, volume.labels), named=named)
+    pruned = prune_volumes(settings, connection, lambda volume: wanted(volume.created, volume.labels), named=named)
     return report({"Volumes": pruned})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.errors import HostError, ImageError, UsageError
 from pycontainer.kernel import signals
 from pycontainer.runtime import defaults
@@ -26,10 +26,13 @@ Json = dict[str, "Any"]
 
 def command_line(config: ContainerConfig, image: Json) -> list[str]:
     """Entrypoint and command together, by docker's rule: --entrypoint drops the image's command. Raises UsageError."""
-    if config.entrypoint is not None:
-        entrypoint, command = [config.entrypoint] if config.entrypoint else [], config.command
+    if config.process.entrypoint is not None:
+        entrypoint, command = [config.process.entrypoint] if config.process.entrypoint else [], config.process.command
     else:
-        entrypoint, command = list(image.get("Entrypoint") or []), config.command or list(image.get("Cmd") or [])
+        entrypoint, command = (
+            list(image.get("Entrypoint") or []),
+            config.process.command or list(image.get("Cmd") or []),
+        )
     args = entrypoint + command
     if not args:
         raise UsageError("run", config.image, "the image names no command", "write one after the image's name")
@@ -39,10 +42,10 @@ def command_line(config: ContainerConfig, image: Json) -> list[str]:
 def environment(config: ContainerConfig, image: Json, hostname: str, home: str) -> list[str]:
     """KEY=VALUE, later ones winning: defaults, the image's, then --env-file and -e; `-e KEY` may take one away."""
     values = {"PATH": _PATH, "HOSTNAME": hostname}
-    if config.tty:
+    if config.process.tty:
         values["TERM"] = "xterm"
     values.update(entry.split("=", 1) for entry in image.get("Env") or [] if entry.find("=") > 0)
-    for key, value in config.environment:
+    for key, value in config.process.environment:
         if value is None:
             values.pop(key, None)
         else:
@@ -73,7 +76,7 @@ def build(
     """
     args = command_line(config, image)
     _check_text(image)
-    if config.init:
+    if config.process.init:
         if not os.path.exists(_INIT):
             raise HostError("run --init", _INIT, "not installed", "apt-get install tini")
         args = [_INIT_TARGET, "--", *args]
@@ -81,29 +84,29 @@ def build(
     return {
         "ociVersion": "1.1.0",
         "process": {
-            "terminal": config.tty,
+            "terminal": config.process.tty,
             "user": {"uid": user.uid, "gid": user.gid, "additionalGids": user.groups},
             "args": args,
             "env": environment(config, image, hostname, user.home),
             # An image may name it relative to the root.
-            "cwd": config.workdir or "/" + (image.get("WorkingDir") or "").lstrip("/"),
+            "cwd": config.process.workdir or "/" + (image.get("WorkingDir") or "").lstrip("/"),
             "capabilities": _capabilities(config, user),
-            "rlimits": [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in config.ulimits],
-            "noNewPrivileges": config.no_new_privileges,
+            "rlimits": [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in config.resources.ulimits],
+            "noNewPrivileges": config.security.no_new_privileges,
             # Said, because otherwise it would be the launcher's, which the kernel is to spare.
             "oomScoreAdj": 0,
         },
-        "root": {"path": root, "readonly": config.read_only},
+        "root": {"path": root, "readonly": config.mounts.read_only},
         "hostname": hostname,
         "mounts": _default_mounts(config, maps) + _asked_mounts(config, files, mounts, maps),
         "annotations": {"org.opencontainers.image.stopSignal": signals.name(ends)} if ends else {},
         "linux": {
             "cgroupsPath": cgroup,
             "resources": resources(config),
-            "maskedPaths": [] if config.privileged else defaults.MASKED_PATHS,
-            "readonlyPaths": [] if config.privileged else defaults.READONLY_PATHS,
-            "devices": _host_devices() if config.privileged else [],
-            "sysctl": {} if config.network == "host" else _sysctl(maps),
+            "maskedPaths": [] if config.security.privileged else defaults.MASKED_PATHS,
+            "readonlyPaths": [] if config.security.privileged else defaults.READONLY_PATHS,
+            "devices": _host_devices() if config.security.privileged else [],
+            "sysctl": {} if config.network.mode == "host" else _sysctl(maps),
             **_namespaces(config, maps),
         },
     }
@@ -111,7 +114,7 @@ def build(
 
 def stop_signal(config: ContainerConfig, image: Json) -> int | None:
     """The signal that asks the program to end, None where neither the flags nor the image name one."""
-    return config.stop_signal or signals.parse(str(image.get("StopSignal") or ""))
+    return config.process.stop_signal or signals.parse(str(image.get("StopSignal") or ""))
 
 
 def _check_text(image: Json) -> None:
@@ -127,9 +130,9 @@ def _check_text(image: Json) -> None:
 
 def _capabilities(config: ContainerConfig, user: User) -> dict[str, list[str]]:
     """As docker has it: a program that is not root's has none, and can gain those by a setuid program."""
-    granted = config.capabilities if user.uid == 0 else []
+    granted = config.security.capabilities if user.uid == 0 else []
     return {
-        "bounding": config.capabilities,
+        "bounding": config.security.capabilities,
         "effective": granted,
         "permitted": granted,
         "inheritable": [],
@@ -139,7 +142,7 @@ def _capabilities(config: ContainerConfig, user: User) -> dict[str, list[str]]:
 
 def _namespaces(config: ContainerConfig, maps: list[IdMap]) -> Json:
     names = ["pid", "ipc", "uts", "mount", "cgroup"]
-    if config.network != "host":
+    if config.network.mode != "host":
         names.append("network")
     if maps:
         names.append("user")
@@ -159,33 +162,33 @@ def _sysctl(maps: list[IdMap]) -> dict[str, str]:
 
 def resources(config: ContainerConfig) -> Json:
     """`linux.resources` of the OCI specification: bytes, and microseconds of processor time for each 100,000."""
-    found: Json = {"devices": [{"allow": config.privileged, "access": "rwm"}]}
-    if config.memory is not None:
+    found: Json = {"devices": [{"allow": config.security.privileged, "access": "rwm"}]}
+    if config.resources.memory is not None:
         # Without --memory-swap no swap, where docker grants as much again as --memory: 64m should mean 64m, and a
         # program that takes more should meet the same end on a machine with swap as on one without.
-        swap = config.swap if config.swap is not None else config.memory
-        found["memory"] = {"limit": config.memory, "swap": swap}
+        swap = config.resources.swap if config.resources.swap is not None else config.resources.memory
+        found["memory"] = {"limit": config.resources.memory, "swap": swap}
     cpu: Json = {}
-    if config.cpus is not None:
-        cpu.update(quota=round(config.cpus * 100000), period=100000)
-    if config.cpuset_cpus:
-        cpu["cpus"] = config.cpuset_cpus
+    if config.resources.cpus is not None:
+        cpu.update(quota=round(config.resources.cpus * 100000), period=100000)
+    if config.resources.cpuset_cpus:
+        cpu["cpus"] = config.resources.cpuset_cpus
     if cpu:
         found["cpu"] = cpu
-    if config.pids_limit is not None and config.pids_limit > 0:
-        found["pids"] = {"limit": config.pids_limit}
+    if config.resources.pids_limit is not None and config.resources.pids_limit > 0:
+        found["pids"] = {"limit": config.resources.pids_limit}
     return found
 
 
 def _default_mounts(config: ContainerConfig, maps: list[IdMap]) -> list[Json]:
-    has_host_network = bool(maps) and config.network == "host"
-    return defaults.mounts("rw" if config.privileged else "ro", has_host_network=has_host_network)
+    has_host_network = bool(maps) and config.network.mode == "host"
+    return defaults.mounts("rw" if config.security.privileged else "ro", has_host_network=has_host_network)
 
 
 def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mount], maps: list[IdMap]) -> list[Json]:
-    access = ["ro"] if config.read_only else []
+    access = ["ro"] if config.mounts.read_only else []
     mounts = [_bind(source, target, ["bind", "rprivate", *access]) for target, source in files.items()]
-    if config.init:
+    if config.process.init:
         mounts.append(_bind(_INIT, _INIT_TARGET, ["bind", "ro", "nosuid", "nodev"]))
     for mount in asked:
         if mount.kind == "tmpfs":

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import sqlite3
     from typing import Any
 
-    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.config.container import ContainerConfig
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS containers (
@@ -107,7 +107,7 @@ class Container:
     @property
     def config(self) -> ContainerConfig:
         """What was asked for. Raises Conflict for a container of an older pycontainer's, which did not keep it."""
-        from pycontainer.engine.config import ContainerConfig
+        from pycontainer.engine.config.container import ContainerConfig
 
         if not self._config:
             cause = "an older pycontainer made it and did not record its options"
@@ -205,7 +205,7 @@ def insert(
     status: str,
 ) -> Container:
     """Record a new container and give it a name and an id range. Inside the caller's transaction. Raises Conflict."""
-    base = _free_base(connection) if config.user_namespace else None
+    base = _free_base(connection) if config.security.user_namespace else None
     name = config.name or names.choose(connection)
     values = {
         "id": container_id,
@@ -252,12 +252,22 @@ def note(connection: sqlite3.Connection, container_id: str, action: str, **more:
 
 
 def _note_volumes(connection: sqlite3.Connection, container_id: str, action: str) -> None:
-    """Add the events of the volumes of a container that has a process."""
-    if connection.execute("SELECT 1 FROM containers WHERE id=? AND pid<>0", (container_id,)).fetchone():
-        # Here, because volumes.py imports this module, and nobody who only looks at containers needs that one.
-        from pycontainer.engine import volumes
+    """Add the events of the volumes of a container that has a process: `mount`, or `unmount` when it has ended."""
+    rows = connection.execute(
+        "SELECT mount FROM mounts JOIN containers ON id = container_id"
+        " WHERE container_id=? AND pid<>0 AND volume IS NOT NULL",
+        (container_id,),
+    )
+    for (text,) in rows:
+        # Here, because nobody who only looks at containers needs that module.
+        from pycontainer.engine.mounts import Mount
 
-        volumes.note(connection, container_id, action)
+        mount = Mount(**json_text.loads(text))
+        attributes = {"container": container_id, "driver": "local"}
+        if action == "mount":
+            access = {"read/write": "false" if mount.read_only else "true"}
+            attributes |= {"destination": mount.target, "propagation": "", **access}
+        events.record(connection, "volume", action, mount.source, attributes)
 
 
 def set_created(connection: sqlite3.Connection, container_id: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from pycontainer.engine import bundle, containers, teardown, volumes
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import ImageNotFound, UsageError
 from pycontainer.image import overlay

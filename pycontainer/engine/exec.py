@@ -117,7 +117,7 @@ def _names_home(settings: Settings, connection: sqlite3.Connection, container: c
     """Whether the image or the container's own -e says where home is, for every user."""
     image = Store(settings.root, connection).get(container.image_id).config.get("config") or {}
     named = any(entry.startswith("HOME=") for entry in image.get("Env") or [])
-    return named or any(key == "HOME" for key, _ in container.config.environment)
+    return named or any(key == "HOME" for key, _ in container.config.process.environment)
 
 
 def _execute(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import sqlite3
     from typing import Any
 
-    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.config.container import ContainerConfig
     from pycontainer.engine.containers import Container
     from pycontainer.engine.settings import Settings
     from pycontainer.image.store import Image
@@ -87,7 +87,7 @@ def _overlay(directory: str, container: Container, image: Image) -> Json:
 def _network_settings(
     settings: Settings, connection: sqlite3.Connection, container: Container, asked: ContainerConfig
 ) -> Json:
-    endpoint = Endpoint(settings, connection, asked.network, container)
+    endpoint = Endpoint(settings, connection, asked.network.mode, container)
     return {
         "Bridge": "",
         "SandboxID": container.id if container.is_active else "",
@@ -106,5 +106,5 @@ def _network_settings(
         "IPPrefixLen": endpoint.prefix_length,
         "IPv6Gateway": "",
         "MacAddress": endpoint.mac_address,
-        "Networks": {asked.network: endpoint.describe()},
+        "Networks": {asked.network.mode: endpoint.describe()},
     }

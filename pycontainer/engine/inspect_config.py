@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.config.container import ContainerConfig
 
 Json = dict[str, "Any"]
 
@@ -26,42 +26,45 @@ _SHM_SIZE = 65536 << 10  # bytes, of the /dev/shm that runtime/defaults.py mount
 def config(asked: ContainerConfig, image: Json, container_id: str) -> Json:
     """`Config`: the options over those of the image, whose OCI `config` object is `image`."""
     attached = not asked.detach
-    replaced = asked.entrypoint is not None
-    entrypoint = ([asked.entrypoint] if asked.entrypoint else []) if replaced else image.get("Entrypoint")
+    replaced = asked.process.entrypoint is not None
+    entrypoint = (
+        ([asked.process.entrypoint] if asked.process.entrypoint else []) if replaced else image.get("Entrypoint")
+    )
     found: Json = {
-        "Hostname": asked.hostname or (os.uname().nodename if asked.network == "host" else container_id[:12]),
+        "Hostname": asked.network.hostname
+        or (os.uname().nodename if asked.network.mode == "host" else container_id[:12]),
         "Domainname": "",
-        "User": asked.user if asked.user is not None else image.get("User") or "",
-        "AttachStdin": asked.interactive and attached,
+        "User": asked.process.user if asked.process.user is not None else image.get("User") or "",
+        "AttachStdin": asked.process.interactive and attached,
         "AttachStdout": attached,
         "AttachStderr": attached,
-        "Tty": asked.tty,
-        "OpenStdin": asked.interactive,
-        "StdinOnce": asked.interactive and attached,
+        "Tty": asked.process.tty,
+        "OpenStdin": asked.process.interactive,
+        "StdinOnce": asked.process.interactive and attached,
         "Env": _environment(asked, image),
-        "Cmd": asked.command or (None if replaced else image.get("Cmd")),
+        "Cmd": asked.process.command or (None if replaced else image.get("Cmd")),
         "Image": asked.image,
         "Volumes": _anonymous_volumes(asked, image),
-        "WorkingDir": asked.workdir or image.get("WorkingDir") or "",
+        "WorkingDir": asked.process.workdir or image.get("WorkingDir") or "",
         "Entrypoint": entrypoint or None,
         "OnBuild": None,
         # Sorted, as Go writes a map.
         "Labels": dict(sorted({**(image.get("Labels") or {}), **asked.labels}.items())),
     }
-    stop_signal = signals.name(asked.stop_signal) if asked.stop_signal else image.get("StopSignal")
+    stop_signal = signals.name(asked.process.stop_signal) if asked.process.stop_signal else image.get("StopSignal")
     # What docker leaves out where it is empty.
     optional = {
         "ExposedPorts": ports.exposed(asked, image),
         "Healthcheck": _health_check(asked, image),
         "StopSignal": stop_signal or None,
-        "StopTimeout": asked.stop_timeout,
+        "StopTimeout": asked.process.stop_timeout,
     }
     return found | {name: value for name, value in optional.items() if value not in (None, {})}
 
 
 def _environment(asked: ContainerConfig, image: Json) -> list[str]:
     """The options' variables first, as docker has it, then those of the image that they do not name."""
-    given = dict(asked.environment)
+    given = dict(asked.process.environment)
     own = [f"{key}={value}" for key, value in given.items() if value is not None]
     return own + [text for text in image.get("Env") or [] if text.partition("=")[0] not in given]
 
@@ -103,7 +106,7 @@ def host_config(asked: ContainerConfig, image: Json) -> Json:
             "Type": asked.log.driver,
             "Config": dict(_pair(text) for text in values.get("log_opt") or []),
         },
-        "NetworkMode": asked.network,
+        "NetworkMode": asked.network.mode,
         "PortBindings": ports.bindings(asked),
         "RestartPolicy": {"Name": asked.restart.name, "MaximumRetryCount": asked.restart.most},
         "AutoRemove": asked.remove,
@@ -113,41 +116,41 @@ def host_config(asked: ContainerConfig, image: Json) -> Json:
         "CapAdd": _capabilities(values.get("cap_add")),
         "CapDrop": _capabilities(values.get("cap_drop")),
         "CgroupnsMode": "private",
-        "Dns": asked.dns,
-        "DnsOptions": asked.dns_options,
-        "DnsSearch": asked.dns_search,
-        "ExtraHosts": asked.add_host or None,
+        "Dns": asked.network.dns,
+        "DnsOptions": asked.network.dns_options,
+        "DnsSearch": asked.network.dns_search,
+        "ExtraHosts": asked.network.add_host or None,
         "GroupAdd": None,
         "IpcMode": "private",
         "Cgroup": "",
         "Links": None,
         "OomScoreAdj": 0,
         "PidMode": "",
-        "Privileged": asked.privileged,
+        "Privileged": asked.security.privileged,
         "PublishAllPorts": bool(values.get("publish_all")),
-        "ReadonlyRootfs": asked.read_only,
+        "ReadonlyRootfs": asked.mounts.read_only,
         "SecurityOpt": values.get("security_opt") or None,
         "UTSMode": "",
         # Said for --privileged too, because that is what it gets.
-        "UsernsMode": "" if asked.user_namespace else "host",
+        "UsernsMode": "" if asked.security.user_namespace else "host",
         "ShmSize": _SHM_SIZE,
         "Runtime": "pycontainer",
         "Isolation": "",
         **_limits(asked),
-        "MaskedPaths": None if asked.privileged else defaults.MASKED_PATHS,
-        "ReadonlyPaths": None if asked.privileged else defaults.READONLY_PATHS,
+        "MaskedPaths": None if asked.security.privileged else defaults.MASKED_PATHS,
+        "ReadonlyPaths": None if asked.security.privileged else defaults.READONLY_PATHS,
     }
     tmpfs = dict(text.split(":", 1) if ":" in text else (text, "") for text in values.get("tmpfs") or [])
-    optional = {"Tmpfs": tmpfs or None, "Init": True if asked.init else None}
+    optional = {"Tmpfs": tmpfs or None, "Init": True if asked.process.init else None}
     return found | {name: value for name, value in optional.items() if value is not None}
 
 
 def _limits(asked: ContainerConfig) -> Json:
-    swap = asked.memory if asked.swap is None else asked.swap
+    swap = asked.resources.memory if asked.resources.swap is None else asked.resources.swap
     return {
         "CpuShares": 0,
-        "Memory": asked.memory or 0,
-        "NanoCpus": round((asked.cpus or 0) * 1e9),
+        "Memory": asked.resources.memory or 0,
+        "NanoCpus": round((asked.resources.cpus or 0) * 1e9),
         "CgroupParent": "",
         "BlkioWeight": 0,
         "BlkioWeightDevice": [],
@@ -159,7 +162,7 @@ def _limits(asked: ContainerConfig) -> Json:
         "CpuQuota": 0,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "CpusetCpus": asked.cpuset_cpus,
+        "CpusetCpus": asked.resources.cpuset_cpus,
         "CpusetMems": "",
         "Devices": [],
         "DeviceCgroupRules": None,
@@ -169,10 +172,10 @@ def _limits(asked: ContainerConfig) -> Json:
         "MemorySwap": swap or 0,
         "MemorySwappiness": None,
         "OomKillDisable": None,
-        "PidsLimit": asked.pids_limit,
+        "PidsLimit": asked.resources.pids_limit,
         "Ulimits": [
             {"Name": name.removeprefix("RLIMIT_").lower(), "Hard": hard, "Soft": soft}
-            for name, soft, hard in asked.ulimits
+            for name, soft, hard in asked.resources.ulimits
         ],
         "CpuCount": 0,
         "CpuPercent": 0,

@@ -272,7 +272,7 @@ def _tmpfs_options(text: str, fields: dict[str, str], read_only: bool) -> list[s
     options = ["nosuid", "nodev", "noexec"] + (["ro"] if read_only else [])
     if "tmpfs-size" in fields:
         # Here, because config.py imports this module.
-        from pycontainer.engine.config import parse_size
+        from pycontainer.engine.config.quantity import parse_size
 
         options.append(f"size={max(parse_size('--mount tmpfs-size', fields['tmpfs-size']), 0)}")
     if "tmpfs-mode" in fields:

@@ -41,8 +41,20 @@ def find(settings: Settings, name_or_id: str) -> str:
     return names[0]
 
 
-def describe(settings: Settings, connection: sqlite3.Connection, name: str, containers: list[Container]) -> Json:
-    """The network as `docker network inspect` shows it; `containers` are those that run in it."""
+def of(container: Container) -> str:
+    """The name of its network; empty for a container of an older pycontainer's, which did not keep it."""
+    try:
+        return container.config.network.mode
+    except Conflict:
+        return ""
+
+
+def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str) -> Json:
+    """As `docker network inspect` shows it, with the containers that run in it. Raises NotFound, Conflict."""
+    from pycontainer.engine import containers
+
+    name = find(settings, name_or_id)
+    inside = [each for each in containers.list_all(connection) if each.is_active and of(each) == name]
     stored = lease.find(connection, name)
     return {
         "Name": name,
@@ -63,8 +75,7 @@ def describe(settings: Settings, connection: sqlite3.Connection, name: str, cont
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
         "Containers": {
-            container.id: _endpoint(Endpoint(settings, connection, name, container), container)
-            for container in containers
+            container.id: _endpoint(Endpoint(settings, connection, name, container), container) for container in inside
         },
         "Options": _options(stored),
         "Labels": {},

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import containers, teardown, usage
+from pycontainer.engine import containers, teardown, usage, volumes
 from pycontainer.errors import Conflict, NotFound
 from pycontainer.image import downloads
 from pycontainer.image.store import Store
@@ -61,6 +61,27 @@ def prune_containers(
             containers.unlock(settings.state, container.id, owner)
         pruned.lines.append(container.id)
         pruned.reclaimed += size
+    return pruned
+
+
+def prune_volumes(
+    settings: Settings, connection: sqlite3.Connection, wanted: Callable[[volumes.Volume], bool], *, named: bool
+) -> Pruned:
+    """Remove every volume that no container has and that is `wanted`; those with a name only if `named`."""
+    pruned = Pruned()
+    for volume in volumes.list_all(connection):
+        if not (volume.anonymous or named) or volumes.users(connection, volume.name) or not wanted(volume):
+            continue
+        try:
+            freed = volumes.size(settings, volume.name)
+            volumes.remove(settings, connection, volume.name)
+        except (Conflict, NotFound):
+            continue
+        except OSError as error:
+            pruned.failures.append(f"remove volume {volume.name}: {error.filename}: {error.strerror}")
+            continue
+        pruned.lines.append(volume.name)
+        pruned.reclaimed += freed
     return pruned
 
 

@@ -119,7 +119,7 @@ def _mount(settings: Settings, container_id: str, mounts: bool) -> int:
     root = os.open(target, _ROOT)
     for tree, source, destination, options in trees:
         journal.perform(AttachTree(root, tree, destination, options, f"volume {source}", ""))
-    if mounts and container.config.read_only:
+    if mounts and container.config.mounts.read_only:
         mount.mount_setattr(root, 0, set_=mount.MOUNT_ATTR_RDONLY)
     return mount.open_tree(mount.AT_FDCWD, target, _CLONE | mount.AT_RECURSIVE)
 

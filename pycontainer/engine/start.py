@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from pycontainer.engine import bundle, containers, create, health, repair, teardown
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.database import Error, keep_reserve, open_database
 from pycontainer.engine.settings import Settings
 from pycontainer.engine.wiring import Wiring
@@ -145,7 +145,7 @@ def _begin(
     spec = wiring.prepare(connection, request.notify, first=first)
     check = health.check(config.health, image.config.get("config") or {})
     with Undo() as undo, Undo() as theirs:
-        ends = Ends(spec, interactive=config.interactive, undo=theirs)
+        ends = Ends(spec, interactive=config.process.interactive, undo=theirs)
         created = launch.create(
             spec,
             container_id,
@@ -171,11 +171,11 @@ def _begin(
     described = {
         "state": created.state.directory,
         "cgroup": created.state.cgroup,
-        "terminal": config.tty,
-        "interactive": config.interactive,
-        "once": config.interactive and not config.detach,
+        "terminal": config.process.tty,
+        "interactive": config.process.interactive,
+        "once": config.process.interactive and not config.detach,
         "stop_signal": bundle.stop_signal(config, image.config.get("config") or {}) or signals.SIGTERM,
-        "stop_timeout": _STOP_TIMEOUT if config.stop_timeout is None else config.stop_timeout,
+        "stop_timeout": _STOP_TIMEOUT if config.process.stop_timeout is None else config.process.stop_timeout,
         "reserved": len(wiring.reserved),
         "check": None if check is None else check.to_json(),
         "log": None if log.driver == "none" else [settings.log(container_id), log.max_size, log.max_file],

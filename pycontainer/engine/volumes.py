@@ -22,9 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from pycontainer.engine.config import ContainerConfig
+    from pycontainer.engine.config.container import ContainerConfig
     from pycontainer.engine.containers import Container
-    from pycontainer.engine.prune import Pruned
     from pycontainer.engine.settings import Settings
     from pycontainer.kernel.operation import Journal
 
@@ -151,32 +150,9 @@ def _forget(settings: Settings, connection: sqlite3.Connection, name: str) -> st
     return volume_data.discard(settings.root, name)
 
 
-def prune(
-    settings: Settings, connection: sqlite3.Connection, wanted: Callable[[Volume], bool], *, named: bool
-) -> Pruned:
-    """Remove every volume that no container has and that is `wanted`; those with a name only if `named`."""
-    from pycontainer.engine.prune import Pruned
-
-    pruned = Pruned()
-    for volume in list_all(connection):
-        if not (volume.anonymous or named) or users(connection, volume.name) or not wanted(volume):
-            continue
-        try:
-            freed = size(settings, volume.name)
-            remove(settings, connection, volume.name)
-        except (Conflict, NotFound):
-            continue
-        except OSError as error:
-            pruned.failures.append(f"remove volume {volume.name}: {error.filename}: {error.strerror}")
-            continue
-        pruned.lines.append(volume.name)
-        pruned.reclaimed += freed
-    return pruned
-
-
 def check_sources(config: ContainerConfig) -> None:
     """Raise UsageError where --mount names a path that does not exist: -v makes it, --mount does not, as docker's."""
-    for mount in config.mounts:
+    for mount in config.mounts.asked:
         if mount.kind == "bind" and not mount.make and not os.path.exists(mount.source):
             raise UsageError("--mount", mount.source, "the source does not exist", "make it, or use -v, which does")
 
@@ -191,13 +167,13 @@ def attach(
     Raises NotFound, Conflict, ImageError, OSError.
     """
     found: dict[str, Mount] = {}
-    for name, read_only in config.volumes_from:
+    for name, read_only in config.mounts.volumes_from:
         for mount in of(connection, containers.find(connection, name).id):
             options = [*mount.options, "rro", "ro"] if read_only and not mount.read_only else mount.options
             found[mount.target] = mount.changed(options=options, copy=False)
-    found.update((mount.target, mount) for mount in config.mounts if not mount.anonymous)
-    found.update((mount.target, mount) for mount in config.tmpfs)
-    for mount in [mount for mount in config.mounts if mount.anonymous] + _of_image(image):
+    found.update((mount.target, mount) for mount in config.mounts.asked if not mount.anonymous)
+    found.update((mount.target, mount) for mount in config.mounts.tmpfs)
+    for mount in [mount for mount in config.mounts.asked if mount.anonymous] + _of_image(image):
         found.setdefault(mount.target, mount)
     for mount in found.values():
         if mount.kind == "volume":
@@ -275,7 +251,7 @@ def prepare(
         found.append(mount)
     if fresh:
         connection.execute("UPDATE mounts SET fresh = 0 WHERE container_id = ?", (container_id,))
-    return found + [mount for mount in config.mounts + config.tmpfs if mount.kind == "tmpfs"]
+    return found + [mount for mount in config.mounts.asked + config.mounts.tmpfs if mount.kind == "tmpfs"]
 
 
 def clear_leftovers(settings: Settings, connection: sqlite3.Connection, say: Callable[[str], None]) -> None:
@@ -317,23 +293,9 @@ def _adopt(connection: sqlite3.Connection, name: str) -> None:
     connection.execute("INSERT INTO volumes VALUES (?, ?, ?)", (name, json_text.dumps(labels), time.time()))
 
 
-def note(connection: sqlite3.Connection, container_id: str, action: str) -> None:
-    """Record the events of a container's volumes: `mount` when it has started, `unmount` when it has ended.
-
-    Inside the transaction that says so in the container's row.
-    """
-    rows = connection.execute("SELECT mount FROM mounts WHERE container_id=? AND volume IS NOT NULL", (container_id,))
-    for mount in [Mount(**json_text.loads(row[0])) for row in rows]:
-        attributes = {"container": container_id, "driver": DRIVER}
-        if action == "mount":
-            access = {"read/write": "false" if mount.read_only else "true"}
-            attributes |= {"destination": mount.target, "propagation": "", **access}
-        events.record(connection, "volume", action, mount.source, attributes)
-
-
 def mounts(settings: Settings, connection: sqlite3.Connection, container: Container) -> list[Json]:
     """`Mounts` as `docker inspect` shows it: not what --tmpfs asks for, but what --mount does."""
-    every = of(connection, container.id) + [mount for mount in container.config.mounts if mount.kind == "tmpfs"]
+    every = of(connection, container.id) + [mount for mount in container.config.mounts.asked if mount.kind == "tmpfs"]
     return [_describe_mount(settings, mount) for mount in every]
 
 

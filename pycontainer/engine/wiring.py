@@ -6,7 +6,7 @@ import os
 
 from pycontainer import json_text
 from pycontainer.engine import bundle, containers, ports, user, volumes
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import StepFailed
 from pycontainer.image import overlay
@@ -60,7 +60,7 @@ class Wiring:
 
         Raises PycontainerError, OSError.
         """
-        if self._config.network == "bridge":
+        if self._config.network.mode == "bridge":
             self._network, notices = attach.ensure_bridge(
                 self._journal,
                 connection,
@@ -78,7 +78,7 @@ class Wiring:
                 self._bindings, self.reserved = reserved.bindings, reserved.detach()
             else:
                 self._bindings = ports.bound(self._container)
-        elif self._config.network == "host" and self._config.ports:
+        elif self._config.network.mode == "host" and self._config.network.ports:
             notify(ports.DISCARDED)
         root = self._settings.mount_point()
         self.root_mounts = overlay.mount_root(
@@ -90,10 +90,12 @@ class Wiring:
         """Write config.json and the files that go with it; what it says, parsed."""
         config = self._config
         image = self._image_config
-        hostname = config.hostname or (os.uname().nodename if config.network == "host" else self._container.id[:12])
+        hostname = config.network.hostname or (
+            os.uname().nodename if config.network.mode == "host" else self._container.id[:12]
+        )
         root_descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            wanted = config.user if config.user is not None else image.get("User") or ""
+            wanted = config.process.user if config.process.user is not None else image.get("User") or ""
             who = user.resolve(root_descriptor, wanted)
         finally:
             os.close(root_descriptor)
@@ -122,8 +124,8 @@ class Wiring:
         """hosts, hostname and resolv.conf: path in the container -> path on the host. Raises UsageError, OSError."""
         stored = lease.find(connection, attach.NAME) if self._address else None
         gateway = stored.gateway if stored else ""
-        extra = tuple(files.parse_add_host(text, gateway) for text in self._config.add_host)
-        shares_host = self._config.network == "host"
+        extra = tuple(files.parse_add_host(text, gateway) for text in self._config.network.add_host)
+        shares_host = self._config.network.mode == "host"
         texts = {
             "/etc/resolv.conf": self._resolv_conf(notify),
             "/etc/hosts": files.hosts(hostname, self._address, extra, _read("/etc/hosts") if shares_host else ""),
@@ -148,13 +150,13 @@ class Wiring:
     def _resolv_conf(self, notify: Callable[[str], None]) -> str:
         host = _read(files.RESOLV_CONF)
         config = self._config
-        flags = (tuple(config.dns), tuple(config.dns_search), tuple(config.dns_options))
-        if config.network == "host" and not any(flags):
+        flags = (tuple(config.network.dns), tuple(config.network.dns_search), tuple(config.network.dns_options))
+        if config.network.mode == "host" and not any(flags):
             return host
         if files.needs_resolved(host):
             host = _read(files.RESOLVED_CONF) or host
         text = files.resolv_conf(host, *flags)
-        if config.network == "bridge" and not files.nameservers(text):
+        if config.network.mode == "bridge" and not files.nameservers(text):
             notify("no name server of the host's can be reached from the container; use --dns")
         return text
 

@@ -12,7 +12,7 @@ import pytest
 from pycontainer import json_text
 from pycontainer.cli import request
 from pycontainer.engine import bundle
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.user import User
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel import capability
@@ -35,7 +35,7 @@ def build(
     image: dict[str, Any] | None = None, *command: str, user: User = ROOT, base: int | None = None, **values: Any
 ) -> dict[str, Any]:
     config = ContainerConfig.from_request(request.container("busybox", list(command) or ["sh"], values))
-    base = base if base is not None else (1 << 30 if config.user_namespace else 0)
+    base = base if base is not None else (1 << 30 if config.security.user_namespace else 0)
     result = bundle.build(
         config,
         image or {},
@@ -45,7 +45,7 @@ def build(
         hostname="box",
         maps=[IdMap(0, base, 65536)] if base else [],
         files=FILES,
-        mounts=config.mounts + config.tmpfs,
+        mounts=config.mounts.asked + config.mounts.tmpfs,
     )
     check_rules(result)
     return result

@@ -58,7 +58,7 @@ def test_the_handler_is_there_and_looks_at_every_option(command: Command) -> Non
     sources = [inspect.getsource(sys.modules[function.__module__])]
     # What a container is made of is read in many places.
     if command.words in ("run", "create", "start", "update"):
-        sources += [path.read_text() for folder in ("engine", "cli") for path in (PACKAGE / folder).glob("*.py")]
+        sources += [path.read_text() for folder in ("engine", "cli") for path in (PACKAGE / folder).rglob("*.py")]
     elif command.words.endswith(("prune", "inspect", "history")) or "filter" in {
         option.name for option in command.options
     }:

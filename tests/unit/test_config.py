@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainer.cli import request
-from pycontainer.engine.config import ContainerConfig, parse_size
+from pycontainer.engine.config.container import ContainerConfig
+from pycontainer.engine.config.quantity import parse_size
 from pycontainer.errors import UsageError
 from pycontainer.kernel import capability, signals
 from pycontainer.runtime.defaults import CAPABILITIES
@@ -99,7 +100,7 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
 )
 def test_memory(values: dict[str, str], memory: int | None, swap: int | None) -> None:
     found = make(**values)
-    assert (found.memory, found.swap) == (memory, swap)
+    assert (found.resources.memory, found.resources.swap) == (memory, swap)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +118,7 @@ def test_memory_that_makes_no_sense(values: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("text", "cpus"), [("0.01", 0.01), ("0.5", 0.5), ("1", 1.0), ("1.0", 1.0), (".5", 0.5)])
 def test_cpus(text: str, cpus: float) -> None:
-    assert make(cpus=text).cpus == cpus
+    assert make(cpus=text).resources.cpus == cpus
 
 
 @pytest.mark.parametrize("text", ["", "0.009", "-1", "x", "nan", "inf", "1,5", "100000"])
@@ -127,26 +128,26 @@ def test_what_is_no_number_of_cpus(text: str) -> None:
 
 def test_cpus_end_where_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert make(cpus="4").cpus == 4
+    assert make(cpus="4").resources.cpus == 4
     assert "0.01 to 4" in refused(cpus="4.01").hint
-    assert make(cpus="0").cpus is None
+    assert make(cpus="0").resources.cpus is None
 
 
 def test_a_container_outlives_the_processors_that_it_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr("pycontainer.engine.config._online", lambda: set(range(8)))
+    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: set(range(8)))
     text = make(cpus="8", cpuset_cpus="7").to_json()
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr("pycontainer.engine.config._online", lambda: set(range(4)))
+    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: set(range(4)))
     refused(cpus="8")
     refused(cpuset_cpus="7")
-    assert ContainerConfig.from_json(text).cpus == 8
+    assert ContainerConfig.from_json(text).resources.cpus == 8
 
 
 @pytest.mark.parametrize("text", ["0", "1-2", "0,1-2,5", "5,5", ""])
 def test_cpuset(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pycontainer.engine.config._online", lambda: {0, 1, 2, 5})
-    assert make(cpuset_cpus=text).cpuset_cpus == text
+    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: {0, 1, 2, 5})
+    assert make(cpuset_cpus=text).resources.cpuset_cpus == text
 
 
 @pytest.mark.parametrize(
@@ -163,7 +164,7 @@ def test_cpuset(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_no_cpuset(text: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pycontainer.engine.config._online", lambda: {0, 1, 2, 5})
+    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: {0, 1, 2, 5})
     error = refused(cpuset_cpus=text)
     assert cause in error.cause
     assert error.hint in ("there are 0-2,5", "numbers and ranges, such as 0-2,4")
@@ -172,7 +173,7 @@ def test_what_is_no_cpuset(text: str, cause: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("text", ["nofile=0", "nofile=2:1024", "nofile=1"])
 def test_too_few_files(text: str) -> None:
     assert "three files" in refused(ulimit=[text]).cause
-    assert make(ulimit=["nofile=3"]).ulimits == [("RLIMIT_NOFILE", 3, 3)]
+    assert make(ulimit=["nofile=3"]).resources.ulimits == [("RLIMIT_NOFILE", 3, 3)]
 
 
 @pytest.mark.parametrize("option", ["bind", "rbind", "remount", "bogus", "size", "ro=1", "private", "lowerdir=/"])
@@ -186,7 +187,7 @@ def test_options_of_tmpfs() -> None:
 
 @pytest.mark.parametrize(("text", "limit"), [("100", 100), ("-1", -1), ("0", 0)])
 def test_pids_limit(text: str, limit: int) -> None:
-    assert make(pids_limit=text).pids_limit == limit
+    assert make(pids_limit=text).resources.pids_limit == limit
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "0x10"])
@@ -207,7 +208,7 @@ def test_what_is_no_pids_limit(text: str) -> None:
     ],
 )
 def test_ulimits(text: str, limit: tuple[str, int, int]) -> None:
-    assert make(ulimit=[text]).ulimits == [limit]
+    assert make(ulimit=[text]).resources.ulimits == [limit]
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_what_is_no_ulimit(text: str) -> None:
 @given(st.from_regex(r"[a-z]{0,6}=?-?[0-9]{0,25}(:-?[0-9]{0,25})?", fullmatch=True))
 def test_any_accepted_ulimit_is_one_that_the_interpreter_takes(text: str) -> None:
     try:
-        name, soft, hard = make(ulimit=[text]).ulimits[0]
+        name, soft, hard = make(ulimit=[text]).resources.ulimits[0]
     except UsageError:
         return
     assert isinstance(getattr(resource, name), int)
@@ -248,15 +249,15 @@ DEFAULT = set(CAPABILITIES)
     ],
 )
 def test_capabilities(values: dict[str, list[str]], expected: set[str]) -> None:
-    found = make(**values).capabilities
+    found = make(**values).security.capabilities
     assert set(found) == expected
     assert len(found) == len(set(found))
 
 
 def test_without_a_user_namespace_all_means_what_we_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(capability, "own_masks", lambda: {"CapBnd": 0b11})
-    assert make(privileged=True).capabilities == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
-    assert make(userns="host", cap_add=["ALL"]).capabilities == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+    assert make(privileged=True).security.capabilities == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
+    assert make(userns="host", cap_add=["ALL"]).security.capabilities == ["CAP_CHOWN", "CAP_DAC_OVERRIDE"]
 
 
 @pytest.mark.parametrize("flag", ["cap_add", "cap_drop"])
@@ -282,7 +283,7 @@ def test_the_default_capabilities_are_dockers() -> None:
 )
 def test_user_namespace(values: dict[str, Any], namespace: bool) -> None:
     found = make(**values)
-    assert found.user_namespace is namespace
+    assert found.security.user_namespace is namespace
 
 
 @pytest.mark.parametrize(
@@ -297,7 +298,7 @@ def test_user_namespace(values: dict[str, Any], namespace: bool) -> None:
     ],
 )
 def test_security_options(options: list[str], expected: bool) -> None:
-    assert make(security_opt=options).no_new_privileges is expected
+    assert make(security_opt=options).security.no_new_privileges is expected
 
 
 @pytest.mark.parametrize("option", ["", "no-new-privileges=yes", "apparmor=x", "seccomp=profile.json"])
@@ -309,7 +310,7 @@ def test_a_security_option_that_would_be_ignored_is_refused(option: str) -> None
     ("text", "name"), [(None, "bridge"), ("", "bridge"), ("default", "bridge"), ("none", "none"), ("host", "host")]
 )
 def test_networks(text: str | None, name: str) -> None:
-    assert make(network=text).network == name
+    assert make(network=text).network.mode == name
 
 
 @pytest.mark.parametrize(
@@ -348,7 +349,7 @@ def test_what_is_no_name(text: str) -> None:
 
 def test_stop_signal_and_labels() -> None:
     found = make(stop_signal="quit", label=["a=1", "b", "c=d=e", "a=2"])
-    assert found.stop_signal == signals.NUMBERS["SIGQUIT"]
+    assert found.process.stop_signal == signals.NUMBERS["SIGQUIT"]
     assert found.labels == {"a": "2", "b": "", "c": "d=e"}
     refused(label=["=x"])
 
@@ -379,7 +380,7 @@ def test_env_files(
     monkeypatch.delenv("NOT_THERE", raising=False)
     path = tmp_path / "env"
     path.write_bytes(text.encode())
-    assert make(env_file=[str(path)]).environment == expected
+    assert make(env_file=[str(path)]).process.environment == expected
 
 
 @pytest.mark.parametrize(
@@ -411,7 +412,7 @@ def test_assignments_come_after_files_and_in_order(tmp_path: pathlib.Path, monke
     second.write_text("B=f2\n")
     monkeypatch.setenv("OURS", "o")
     monkeypatch.delenv("MISSING", raising=False)
-    found = make(env=["A=e", "OURS", "MISSING", "EMPTY="], env_file=[str(first), str(second)]).environment
+    found = make(env=["A=e", "OURS", "MISSING", "EMPTY="], env_file=[str(first), str(second)]).process.environment
     # None takes a variable away that the image has.
     assert found == [
         ("A", "f1"), ("B", "f1"), ("B", "f2"), ("A", "e"), ("OURS", "o"), ("MISSING", None), ("EMPTY", ""),
@@ -421,8 +422,27 @@ def test_assignments_come_after_files_and_in_order(tmp_path: pathlib.Path, monke
 
 def test_defaults() -> None:
     found = ContainerConfig("alpine", ["sh"], {})
-    assert (found.image, found.command, found.name, found.hostname, found.workdir) == ("alpine", ["sh"], "", "", "")
-    assert not any(
-        (found.remove, found.interactive, found.tty, found.read_only, found.privileged, found.init, found.detach)
+    assert (found.image, found.process.command, found.name, found.network.hostname, found.process.workdir) == (
+        "alpine",
+        ["sh"],
+        "",
+        "",
+        "",
     )
-    assert (found.entrypoint, found.user, found.stop_signal, found.pids_limit) == (None, None, None, None)
+    assert not any(
+        (
+            found.remove,
+            found.process.interactive,
+            found.process.tty,
+            found.mounts.read_only,
+            found.security.privileged,
+            found.process.init,
+            found.detach,
+        )
+    )
+    assert (found.process.entrypoint, found.process.user, found.process.stop_signal, found.resources.pids_limit) == (
+        None,
+        None,
+        None,
+        None,
+    )

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pycontainer.engine import containers, events, volumes
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.errors import Conflict, HostError, NotFound
 
 

@@ -128,6 +128,55 @@ def test_a_right_import_is_let_through(path: str, source: str) -> None:
     assert list(wrong_imports(PACKAGE / path, ast.parse(source))) == []
 
 
+def dotted(path: pathlib.Path) -> str:
+    return ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+
+
+def cycle(graph: dict[str, set[str]]) -> list[str]:
+    """A way through it that comes back to where it began; empty if there is none."""
+    done: set[str] = set()
+
+    def visit(node: str, way: list[str]) -> list[str]:
+        if node in way:
+            return [*way[way.index(node) :], node]
+        if node not in done:
+            for other in sorted(graph[node]):
+                if found := visit(other, [*way, node]):
+                    return found
+            done.add(node)
+        return []
+
+    return next((found for node in graph if (found := visit(node, []))), [])
+
+
+def without_types(tree: ast.Module) -> ast.Module:
+    """The module as it runs: nothing imported for annotations alone."""
+    body = [node for node in tree.body if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")]
+    return ast.Module(body, [])
+
+
+def test_imports_go_in_no_circle() -> None:
+    """Not by those in functions either."""
+    names = {dotted(path) for path in MODULES}
+    graph = {}
+    for path in MODULES:
+        found = set(imports(path, without_types(ast.parse(path.read_text()))))
+        graph[dotted(path)] = {each if each in names else each.rpartition(".")[0] for each in found} & names
+    assert cycle(graph) == []
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": {"b"}, "b": {"c"}, "c": set()}, []),
+        ({"a": {"b", "c"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+        ({"a": {"b"}, "b": set(), "c": {"c"}}, ["c", "c"]),
+    ],
+)
+def test_a_circle_is_found(graph: dict[str, set[str]], found: list[str]) -> None:
+    assert cycle(graph) == found
+
+
 def test_at_most_one_module_imports_pyroute2() -> None:
     users = [
         name(path)

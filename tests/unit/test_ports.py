@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pycontainer.engine import ports
+from pycontainer.engine.config import ports as options
 from pycontainer.errors import UsageError
 from pycontainer.network.publication import Binding, Publication, Wanted, by_map
 
@@ -37,7 +38,7 @@ def words(wanted: list[Wanted]) -> list[tuple[object, ...]]:
     ],
 )
 def test_publish(text: str, expected: list[tuple[object, ...]]) -> None:
-    assert words(ports.parse_publish(text)) == expected
+    assert words(options.parse_publish(text)) == expected
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_publish(text: str, expected: list[tuple[object, ...]]) -> None:
 )
 def test_publish_refused(text: str, cause: str) -> None:
     with pytest.raises(UsageError, match="--publish") as caught:
-        ports.parse_publish(text)
+        options.parse_publish(text)
     assert cause in caught.value.cause
     assert "-p 8080:80" in caught.value.hint or "tcp, udp or sctp" in caught.value.hint
 
@@ -78,19 +79,19 @@ def test_publish_refused(text: str, cause: str) -> None:
     [("80", [(80, "tcp")]), ("53/udp", [(53, "udp")]), ("8-9/TCP", [(8, "tcp"), (9, "tcp")])],
 )
 def test_expose(text: str, expected: list[tuple[int, str]]) -> None:
-    assert ports.parse_expose(text) == expected
+    assert options.parse_expose(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "0", "80:80", "80/x", "9-8", "70000"])
 def test_expose_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--expose"):
-        ports.parse_expose(text)
+        options.parse_expose(text)
 
 
 @pytest.mark.parametrize("text", ["80-81", "x"])
 def test_one_port_only_where_one_is_asked_for(text: str) -> None:
     with pytest.raises(UsageError):
-        ports.parse_private(text)
+        options.parse_private(text)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_one_port_only_where_one_is_asked_for(text: str) -> None:
 )
 def test_the_same_port_of_the_hosts_twice(published: list[str]) -> None:
     with pytest.raises(UsageError, match="80/tcp: the same port of the host's is published twice"):
-        ports.PortOptions({"publish": published})
+        options.PortOptions({"publish": published})
 
 
 @pytest.mark.parametrize(
@@ -113,17 +114,17 @@ def test_the_same_port_of_the_hosts_twice(published: list[str]) -> None:
     [["80:80", "80:80/udp"], ["127.0.0.1:80:80", "127.0.0.2:80:80"], ["80", "80"], ["8-9:80", "8-9:81"]],
 )
 def test_ports_that_do_not_meet(published: list[str]) -> None:
-    assert ports.PortOptions({"publish": published})
+    assert options.PortOptions({"publish": published})
 
 
 def test_nothing_is_to_be_published() -> None:
-    assert not ports.PortOptions({})
-    assert not ports.PortOptions({"expose": ["80"]})
-    assert ports.PortOptions({"publish_all": True})
+    assert not options.PortOptions({})
+    assert not options.PortOptions({"expose": ["80"]})
+    assert options.PortOptions({"publish_all": True})
 
 
 def asked(**values: Any) -> Any:
-    return SimpleNamespace(ports=ports.PortOptions(values))
+    return SimpleNamespace(network=SimpleNamespace(ports=options.PortOptions(values)))
 
 
 def test_what_is_exposed_comes_from_image_and_options() -> None:

@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainer import json_text
-from pycontainer.engine import containers, copy_up, events, mounts, volume_data, volumes
-from pycontainer.engine.config import ContainerConfig
+from pycontainer.engine import containers, copy_up, events, mounts, prune, volume_data, volumes
+from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.copy_tree import copy_tree
 from pycontainer.engine.mounts import Mount
 from pycontainer.engine.settings import Settings
@@ -89,9 +89,9 @@ class TestShortForm:
         stored = ContainerConfig.from_json(made.to_json())
         monkeypatch.chdir("/")
         for found in (made, stored):
-            sources = [mount.source for mount in found.mounts]
+            sources = [mount.source for mount in found.mounts.asked]
             assert sources == [f"{tmp_path}/x", f"{tmp_path}", f"{tmp_path.parent}/y", "hidden", f"{tmp_path}/z"]
-        assert stored.mounts[1].read_only
+        assert stored.mounts.asked[1].read_only
 
     @pytest.mark.parametrize(
         "text",
@@ -203,7 +203,7 @@ class TestLongForm:
     ],
 )
 def test_a_bind_without_an_id_map(values: dict[str, list[str]], mapped: bool) -> None:
-    (found,) = config(**values).mounts
+    (found,) = config(**values).mounts.asked
     assert found.mapped == mapped
     assert mounts.Mount(**found.to_json()).mapped == mapped
     old = {name: value for name, value in found.to_json().items() if name != "mapped"}
@@ -223,7 +223,7 @@ class TestTmpfs:
         ],
     )
     def test_accepted(self, text: str, target: str, options: list[str]) -> None:
-        (found,) = config(tmpfs=[text]).tmpfs
+        (found,) = config(tmpfs=[text]).mounts.tmpfs
         assert (found.kind, found.target, found.options) == ("tmpfs", target, options)
 
     @pytest.mark.parametrize("text", ["", "tmp", "/", "//", "/x/..", ":size=1m", "/proc"])
@@ -247,7 +247,7 @@ def test_two_mounts_for_one_place_are_refused(values: dict[str, list[str]]) -> N
 
 
 def test_volumes_from() -> None:
-    assert config(volumes_from=["web", "db:ro", "app:rw,z"]).volumes_from == [
+    assert config(volumes_from=["web", "db:ro", "app:rw,z"]).mounts.volumes_from == [
         ("web", False),
         ("db", True),
         ("app", False),
@@ -375,9 +375,9 @@ class TestVolumes:
         box.make("user", volume=["used:/x", "/y"])
         used = [mount.source for mount in volumes.of(box.connection, volumes_id(box))]
         pathlib.Path(box.settings.root, "volumes", anonymous[0], "_data/x").write_text("12345")
-        pruned = volumes.prune(box.settings, box.connection, lambda volume: True, named=False)
+        pruned = prune.prune_volumes(box.settings, box.connection, lambda volume: True, named=False)
         assert (sorted(pruned.lines), pruned.reclaimed) == (sorted(anonymous), 5)
-        pruned = volumes.prune(box.settings, box.connection, lambda volume: volume.name != "other", named=True)
+        pruned = prune.prune_volumes(box.settings, box.connection, lambda volume: volume.name != "other", named=True)
         assert pruned.lines == ["named"]
         assert names(box.connection) == sorted([*used, "other"])
 
