@@ -10,7 +10,7 @@ from pycontainer.cli.load import max_layer_size, progress_bar
 from pycontainer.cli.main import notice
 from pycontainer.engine.repair import open_engine
 from pycontainer.errors import UsageError, printable
-from pycontainer.image import reference
+from pycontainer.image import policy, reference
 from pycontainer.image.manifest import host_architecture
 from pycontainer.image.registry import pull as registry
 from pycontainer.image.registry.config import images_directory
@@ -39,7 +39,7 @@ def _pull(
     store: Store, name: Reference, values: dict[str, Any], platform: tuple[str, str] | None, *, quiet: bool
 ) -> None:
     # A file holds one for this machine, or is taken for that; and it has no signature.
-    fits = platform in (None, ("linux", host_architecture())) and not values.get("verify")
+    fits = platform in (None, ("linux", host_architecture())) and not (values.get("verify") or policy.find(name))
     if fits and _add_from_directory(store, name, values, quiet=quiet):
         return
     if not quiet:

@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS containers (
     ports TEXT NOT NULL DEFAULT ''            -- JSON array: what is published while it runs
 )
 """
-# Of a database that version 1 has made.
+# Of a database that an older version has made. What is new in the next one and a table of its own, its SCHEMA makes.
 MIGRATIONS = {
     1: [
         f"ALTER TABLE containers ADD COLUMN {column}"
@@ -61,7 +61,8 @@ MIGRATIONS = {
             "health TEXT NOT NULL DEFAULT ''",
             "ports TEXT NOT NULL DEFAULT ''",
         )
-    ]
+    ],
+    2: [],  # the store's verifications
 }
 
 # A container in one of these is owned by a process; where nobody holds its lock, its owner was killed.

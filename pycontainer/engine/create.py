@@ -8,7 +8,7 @@ from pycontainer.engine import bundle, containers, teardown, volumes
 from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import ImageNotFound, UsageError
-from pycontainer.image import overlay
+from pycontainer.image import overlay, policy
 from pycontainer.image.store import Store
 from pycontainer.kernel.undo import Undo
 
@@ -46,17 +46,19 @@ def make(
 
     Raises PycontainerError, OSError; then nothing is left.
     """
+    store = Store(settings.root, connection)
     try:
-        image = Store(settings.root, connection).resolve(config.image)
+        image = store.resolve(config.image)
     except ImageNotFound as error:
         raise ImageNotFound(error.step, error.path, error.cause, _ABSENT_HINT) from None
+    policy.check(store, image, config.image)
     command = bundle.command_line(config, image.config.get("config") or {})
     _check_cidfile(config.cidfile)
     volumes.check_sources(config)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         # Inside the transaction, because `rmi` may have removed it; once the row is there, it will not.
-        Store(settings.root, connection).get(image.id)
+        store.get(image.id)
         container = containers.insert(connection, container_id, config, image.id, command, "starting")
         volumes.attach(settings, connection, container_id, config, image.config.get("config") or {})
     with Undo() as undo:

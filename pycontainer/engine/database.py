@@ -24,7 +24,7 @@ Error: type[Exception] = _sqlite3.Error
 _ERRNOS = {8: errno.EROFS, 13: errno.ENOSPC}  # SQLITE_READONLY, SQLITE_FULL
 
 # Raised whenever a module's SCHEMA changes, so that opening an up-to-date database costs one PRAGMA.
-_VERSION = 2
+_VERSION = 3
 
 _RESERVE = 1 << 20  # bytes, given up when nothing else is left, so that there is always room to record a removal
 _ATTEMPTS = 10

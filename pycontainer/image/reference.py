@@ -14,6 +14,7 @@ DEFAULT_DOMAIN = "docker.io"
 OFFICIAL_PREFIX = "library/"
 DEFAULT_TAG = "latest"
 MAX_PATH_LENGTH = 255
+_HTTPS = ":443"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _LABEL = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
@@ -97,6 +98,13 @@ def parse_name(text: str) -> Reference:
     if parsed.familiar_name in _DIGEST_LENGTHS:
         raise _invalid(text, f"`{parsed.familiar_name}:` is how an image's ID begins, not a name")
     return parsed
+
+
+def canonical(name: str) -> str:
+    """A repository, or the beginning of one: one text for all that lead to the same registry."""
+    domain, slash, path = name.partition("/")
+    # Whatever the case, and with the port of https or without, it is the same host.
+    return domain.lower().removesuffix(_HTTPS) + slash + path
 
 
 def _split_domain(text: str) -> tuple[str, str]:

@@ -53,6 +53,12 @@ CREATE TABLE IF NOT EXISTS layers (
     chain_id TEXT PRIMARY KEY,
     size INTEGER NOT NULL     -- bytes, unpacked
 );
+CREATE TABLE IF NOT EXISTS verifications (
+    image_id TEXT NOT NULL,
+    key TEXT NOT NULL,        -- hexadecimal sha256 of the file with the public key
+    digest TEXT NOT NULL,     -- what the key has signed: the image's manifest, or an index that it was chosen from
+    PRIMARY KEY (image_id, key)
+);
 """
 
 _SELECT = """
@@ -201,6 +207,11 @@ class Store:
         ).fetchone()
         return int(row[0]) if row else 0
 
+    def is_verified(self, image_id: str, key: str) -> bool:
+        """Whether a signature of that image by that key has been seen."""
+        row = self.connection.execute("SELECT 1 FROM verifications WHERE image_id = ? AND key = ?", (image_id, key))
+        return row.fetchone() is not None
+
     def get(self, image_id: str) -> Image:
         """By its whole ID; inside a transaction it stays. Raises NotFound."""
         row = self.connection.execute(f"{_SELECT} WHERE id = ?", (image_id,)).fetchone()
@@ -296,6 +307,7 @@ class Store:
         if not last or containers:
             return lines
         self.connection.execute("DELETE FROM images WHERE id = ?", (image.id,))
+        self.connection.execute("DELETE FROM verifications WHERE image_id = ?", (image.id,))
         lines.append(f"Deleted: {image.id}")
         needed, _ = self._needed()
         for layer in reversed(image.layers):

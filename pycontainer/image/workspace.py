@@ -31,11 +31,17 @@ from pycontainer.kernel.syscalls import call
 
 
 class NewImage(NamedTuple):
-    """An image to add. `blobs`: all files to keep, the manifest first; `names`: complete references."""
+    """An image to add.
+
+    blobs     all files to keep, the manifest first
+    names     complete references
+    verified  digest of a key -> digest of what it has signed: verifications in the database
+    """
 
     config: Config
     blobs: list[Blob]
     names: list[str]
+    verified: dict[str, str] = {}
 
 
 class Workspace:
@@ -163,6 +169,8 @@ class Workspace:
             execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?, ?)", row)
         for name in image.names:
             execute("REPLACE INTO image_names VALUES (?, ?, ?)", (name, reference.parse(name).familiar, config.id))
+        for key, signed in image.verified.items():
+            execute("REPLACE INTO verifications VALUES (?, ?, ?)", (config.id, key, signed))
 
     def _place_layer(self, chain: str, moved: list[tuple[str, str]]) -> int:
         """Make a layer the store's; its size in bytes."""

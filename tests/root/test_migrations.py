@@ -28,9 +28,10 @@ CREATE TABLE containers (
     started REAL,
     finished REAL
 );
-DROP TABLE events; DROP TABLE volumes; DROP TABLE mounts;
+DROP TABLE events; DROP TABLE volumes; DROP TABLE mounts; DROP TABLE verifications;
 """,
 }
+OLDER[2] = ";\n".join((OLDER[1].partition(";")[0], *containers.MIGRATIONS[1], "DROP TABLE verifications"))
 
 
 def test_every_migration_is_tested() -> None:

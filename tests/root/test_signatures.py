@@ -17,9 +17,10 @@ from conftest import Pycontainer
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from registry import registry
+from registry import environment, registry
 
 PATH = "team/app"
+NONE = ("--network", "none")
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 
 Sign = Callable[[bytes], bytes]
@@ -176,3 +177,105 @@ def test_a_key_that_is_none(pycontainer: Pycontainer, store: Store, tmp_path: pa
     assert result.returncode == 1
     assert f"--verify: {path}: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+class TestPolicy:
+    """[signatures] in config.toml: what is below a name is signed, or it neither comes nor runs."""
+
+    @pytest.fixture
+    def key(self, pycontainer: Pycontainer, store: Store, tmp_path: pathlib.Path) -> Sign:
+        pycontainer.environment.update(environment(tmp_path))
+        key, sign = ecdsa()
+        path = written(key, tmp_path / "team.pub")
+        with open(pycontainer.environment["PYCONTAINER_CONFIG"], "a") as file:
+            file.write(f'[signatures]\n"{store.host}/team" = "{path}"\n')
+        store.sign((b"[]", sign(b"[]")))
+        return sign
+
+    @staticmethod
+    def refused(pycontainer: Pycontainer, *words: str) -> str:
+        result = pycontainer(*words)
+        assert result.returncode in (1, 125) and result.stdout == "" and "Traceback" not in result.stderr
+        return result.stderr
+
+    def test_pull_and_run_verify(self, pycontainer: Pycontainer, store: Store, key: Sign) -> None:
+        run = ("run", "--rm", *NONE, store.name, "echo", "it runs")
+        assert "its signature is not good" in pycontainer("pull", store.name).stderr
+        assert "its signature is not good" in self.refused(pycontainer, *run)
+        assert pycontainer("images", "-q").stdout == ""
+        payload = store.payload()
+        store.sign((payload, key(payload)))
+        assert pycontainer(*run, check=True).stdout == "it runs\n"
+        assert pycontainer(*run, check=True).stdout == "it runs\n"
+        # Another name for the same bytes, and the digest, which is what was signed.
+        pycontainer("tag", store.name, f"{store.host}/team/other:2", check=True)
+        for name in (f"{store.host}/team/other:2", f"{store.host}/{PATH}@{store.digest}"):
+            pycontainer("run", "--rm", "--pull", "never", *NONE, name, "true", check=True)
+
+    def test_what_was_not_pulled_does_not_run(
+        self, pycontainer: Pycontainer, store: Store, key: Sign, busybox_archive: pathlib.Path
+    ) -> None:
+        payload = store.payload()
+        store.sign((payload, key(payload)))
+        pycontainer("load", "-i", busybox_archive, check=True)
+        pycontainer("run", "--name", "box", *NONE, "busybox", "true", check=True)
+        pycontainer("tag", "busybox", store.name, check=True)
+        for words in (("run", "--rm"), ("run", "--rm", "--pull", "never"), ("run", "-d"), ("create",)):
+            said = self.refused(pycontainer, *words, *NONE, store.name, "true")
+            assert f"check signature policy: {store.name}: " in said and "team.pub" in said
+            assert f"pycontainer pull {store.name}" in said
+        assert pycontainer("ps", "-aq").stdout.count("\n") == 1
+        # It is the signed one after all, though an archive has brought it with another manifest.
+        pycontainer("pull", store.name, check=True)
+        pycontainer("run", "--rm", *NONE, store.name, "true", check=True)
+        pycontainer("commit", "box", store.name, check=True)
+        assert "check signature policy" in self.refused(pycontainer, "run", "--rm", *NONE, store.name, "true")
+        pycontainer("rm", "box", check=True)
+
+    def test_another_key_in_the_same_file(
+        self, pycontainer: Pycontainer, store: Store, key: Sign, tmp_path: pathlib.Path
+    ) -> None:
+        payload = store.payload()
+        store.sign((payload, key(payload)))
+        pycontainer("pull", store.name, check=True)
+        other, sign = ecdsa()
+        written(other, tmp_path / "team.pub")
+        run = ("run", "--rm", "--pull", "never", *NONE, store.name, "true")
+        assert "check signature policy" in self.refused(pycontainer, *run)
+        assert "its signature is not good" in pycontainer("pull", store.name).stderr
+        store.sign((payload, key(payload)), (payload, sign(payload)))
+        pycontainer("pull", store.name, check=True)
+        pycontainer(*run, check=True)
+        (tmp_path / "team.pub").unlink()
+        assert f"{tmp_path}/team.pub: no such file" in self.refused(pycontainer, *run)
+        assert f"{tmp_path}/team.pub: no such file" in pycontainer("pull", store.name).stderr
+
+    def test_the_command_line_adds_to_it(
+        self, pycontainer: Pycontainer, store: Store, key: Sign, tmp_path: pathlib.Path
+    ) -> None:
+        other, sign = ecdsa()
+        path = written(other, tmp_path / "other.pub")
+        payload = store.payload()
+        store.sign((payload, sign(payload)))
+        assert "its signature is not good" in pycontainer("pull", "--verify", path, store.name).stderr
+        store.sign((payload, sign(payload)), (payload, key(payload)))
+        pycontainer("pull", "--verify", path, store.name, check=True)
+
+    def test_neither_a_file_nor_a_mirror_goes_around_it(
+        self, pycontainer: Pycontainer, store: Store, key: Sign, tmp_path: pathlib.Path, busybox_archive: pathlib.Path
+    ) -> None:
+        place = pycontainer.root / "images" / store.host / "team"
+        place.mkdir(parents=True)
+        shutil.copy(busybox_archive, place / "app_1.tar")
+        assert "its signature is not good" in pycontainer("pull", store.name).stderr
+        config = pathlib.Path(pycontainer.environment["PYCONTAINER_CONFIG"])
+        config.write_text(
+            f'[registry."r.example.com"]\nmirrors = ["http://{store.host}"]\n'
+            f'[signatures]\n"r.example.com" = "{tmp_path}/team.pub"\n'
+        )
+        assert "its signature is not good" in self.refused(
+            pycontainer, "run", "--rm", *NONE, f"r.example.com/{PATH}:1", "true"
+        )
+        config.write_text('[signatures]\n"r.example.com" = 1\n')
+        for words in (("pull", store.name), ("run", "--rm", *NONE, store.name)):
+            assert f'{config}: signatures."r.example.com": not the absolute path of a key' in pycontainer(*words).stderr

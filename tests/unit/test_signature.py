@@ -62,7 +62,7 @@ class Registry:
 
 
 def verify(manifest: bytes | None, blob: bytes = b"") -> None:
-    signature.verify(Registry(manifest, blob), [DIGEST], [KEY], "app")  # type: ignore[arg-type]
+    signature.verify(Registry(manifest, blob), [DIGEST], [signature.Key(KEY, "")], "app")  # type: ignore[arg-type]
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()), st.binary())

@@ -1,4 +1,4 @@
-"""Where images are asked for: /etc/pycontainer/config.toml, and certificates in certs.d.
+"""Where images are asked for, and whose they must be: /etc/pycontainer/config.toml, and certificates in certs.d.
 
 [images]
 directory = "/srv/images"                                # in place of ROOT/images (directory.py)
@@ -8,6 +8,9 @@ mirrors = ["https://mirror.example.com", "http://127.0.0.1:5000"]
 
 [registry."registry.example.com:5000"]
 insecure = true        # https without looking at the certificate, and then http
+
+[signatures]                                             # of what is below a name: image/policy.py
+"registry.example.com/team" = "/etc/pycontainer/keys/team.pub"
 
 certs.d/HOST[:PORT]/*.crt        authorities besides the system's
 certs.d/HOST[:PORT]/NAME.cert    our certificate, and in NAME.key its key
@@ -21,12 +24,13 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from pycontainer.errors import UsageError
-from pycontainer.image.reference import DEFAULT_DOMAIN
+from pycontainer.image import config_file, reference
+from pycontainer.image.reference import DEFAULT_DOMAIN, canonical
 
-_CONFIG = "/etc/pycontainer/config.toml"
 _CERTIFICATES = "/etc/pycontainer/certs.d:/etc/docker/certs.d"
 _HUB = "registry-1.docker.io"
-_STEP = "read configuration"
+_STEP = config_file.STEP
+_TABLES = ("images", "registry", "signatures")
 
 
 class Endpoint(NamedTuple):
@@ -76,20 +80,21 @@ def images_directory(root: str) -> str:
     return directory
 
 
+def signatures() -> dict[str, str]:
+    """Name or beginning of one -> path of the key that what is below it must be signed with. Raises UsageError."""
+    entries: dict[str, str] = _document().get("signatures", {})
+    return entries
+
+
 def _entries() -> dict[str, dict[str, Any]]:
     entries: dict[str, dict[str, Any]] = _document().get("registry", {})
     return entries
 
 
 def _document() -> dict[str, Any]:
-    path = os.environ.get("PYCONTAINER_CONFIG") or _CONFIG
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
+    path, data = config_file.path(), config_file.read()
+    if data is None:
         return {}
-    except OSError as error:
-        raise UsageError(_STEP, path, (error.strerror or str(error)).lower()) from None
     import tomllib
 
     try:
@@ -101,10 +106,16 @@ def _document() -> dict[str, Any]:
 
 def _checked(path: str, document: dict[str, Any]) -> dict[str, Any]:
     for key in document:
-        if key not in ("images", "registry"):
-            raise UsageError(_STEP, path, f"{key}: no such setting", 'there are [registry."HOST"] and [images]')
+        if key not in _TABLES:
+            hint = 'there are [registry."HOST"], [images] and [signatures]'
+            raise UsageError(_STEP, path, f"{key}: no such setting", hint)
     _check_images(path, document.get("images", {}))
-    entries = document.get("registry", {})
+    _check_signatures(path, document.get("signatures", {}))
+    _check_registries(path, document.get("registry", {}))
+    return document
+
+
+def _check_registries(path: str, entries: Any) -> None:
     if not isinstance(entries, dict):
         raise UsageError(_STEP, path, "registry: not a table", '[registry."HOST"]')
     for domain, entry in entries.items():
@@ -118,7 +129,6 @@ def _checked(path: str, document: dict[str, Any]) -> dict[str, Any]:
                 raise UsageError(_STEP, path, f"{where}.mirrors: not a list of URLs", '["https://mirror.example.com"]')
             if key not in ("insecure", "mirrors"):
                 raise UsageError(_STEP, path, f"{where}.{key}: no such setting", "there are insecure and mirrors")
-    return document
 
 
 def _check_images(path: str, images: Any) -> None:
@@ -129,6 +139,35 @@ def _check_images(path: str, images: Any) -> None:
             raise UsageError(_STEP, path, f"images.{key}: no such setting", "there is directory")
         if not isinstance(value, str) or not value.startswith("/") or "\0" in value:
             raise UsageError(_STEP, path, "images.directory: not an absolute path", '"/srv/images"')
+
+
+def _check_signatures(path: str, entries: Any) -> None:
+    if not isinstance(entries, dict):
+        raise UsageError(_STEP, path, "signatures: not a table", "[signatures]")
+    known = set()
+    for prefix, key in entries.items():
+        where = f'signatures."{prefix}"'
+        if not _is_prefix(prefix):
+            hint = 'such as "registry.example.com/team" or "docker.io/library/alpine"'
+            raise UsageError(_STEP, path, f"{where}: not HOST or HOST/PATH, without a tag", hint)
+        if canonical(prefix) in known:
+            raise UsageError(_STEP, path, f"{where}: another line means the same", "leave one of them")
+        known.add(canonical(prefix))
+        if not isinstance(key, str) or not key.startswith("/") or "\0" in key:
+            hint = '"/etc/pycontainer/keys/team.pub", a public key in PEM'
+            raise UsageError(_STEP, path, f"{where}: not the absolute path of a key", hint)
+
+
+def _is_prefix(prefix: str) -> bool:
+    """Whether names can be below it: a host, and perhaps the beginning of a path."""
+    domain, slash, path = prefix.partition("/")
+    below = f"{path}{slash}a/b"
+    try:
+        # Two components more, because of a single one below docker.io is thought that it is in library/.
+        name = reference.parse(f"{domain}/{below}", tagged=False)
+    except UsageError:
+        return False
+    return (name.domain, name.path, name.tag, name.digest) == (domain, below, "", "")
 
 
 def _is_url(value: object) -> bool:

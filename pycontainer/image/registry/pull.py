@@ -26,7 +26,7 @@ from typing import NamedTuple
 import urllib3
 
 from pycontainer.errors import HostError, ImageError, NotFound, PycontainerError, StepFailed, UsageError, printable
-from pycontainer.image import downloads, manifest, reference
+from pycontainer.image import downloads, manifest, policy, reference
 from pycontainer.image.ingest import ARCHIVE_FACTOR, Blob
 from pycontainer.image.load import DEFAULT_MAX_LAYER_SIZE, MAX_NESTED_INDEXES
 from pycontainer.image.manifest import Descriptor
@@ -66,13 +66,13 @@ def pull(
     """Have an image in the store, under its name if it has a tag. Raises PycontainerError; then nothing has changed.
 
     platform  (os, architecture), None for the host's
-    keys      files of public keys, of which one must have signed it; none for no matter who
+    keys      files of public keys, of which one must have signed it; none for whoever the policy wants (policy.py)
     """
-    check = _checker(keys)
+    verify = _verifier(name, keys)
     with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR) as work:
         registry, data, digest = _find(name, notify)
         data, found, image_digest = _choose(registry, data, digest, str(name), platform)
-        check(registry, [image_digest, digest], str(name))
+        verified = verify(registry, [image_digest, digest])
         known = store.connection.execute("SELECT id FROM images WHERE digest = ?", (image_digest,)).fetchone()
         fetcher = Fetcher(store, registry, max_layer_size, progress)
         paths = fetcher.fetch([found.config, *found.layers], work.directory)
@@ -88,20 +88,26 @@ def pull(
             raise ImageError("pull", str(name), f"{len(layers)} layers, but {len(config.diff_ids)} diff ids")
         work.unpack_image(config, layers, progress)
         names = [str(name._replace(digest=""))] if name.tag else []
-        work.commit([NewImage(config, [work.add_blob(data), config_blob, *layers], names)])
+        work.commit([NewImage(config, [work.add_blob(data), config_blob, *layers], names, verified)])
         fetcher.forget()
     return Pulled(name, digest, config.id, known is None)
 
 
-def _checker(keys: Sequence[str]) -> Callable[[Registry, list[str], str], None]:
-    """What raises unless the image is signed. Raises UsageError where a key is none."""
-    if not keys:
-        return lambda registry, digests, name: None
+def _verifier(name: Reference, keys: Sequence[str]) -> Callable[[Registry, list[str]], dict[str, str]]:
+    """What raises unless the image is signed by one of the keys, and as the policy wants it for that name.
+
+    It gives the digests of the keys that have signed it, and what of it. Raises UsageError where a key is none.
+    """
+    rule = policy.find(name)
+    if not keys and rule is None:
+        return lambda registry, digests: {}
     # Only now, because the library takes a while to import.
     from pycontainer.image.registry import signature
 
-    public = [signature.load_key(path) for path in keys]
-    return lambda registry, digests, name: signature.verify(registry, digests, public, name)
+    wanted = [[signature.load_key(path, "--verify") for path in keys]] if keys else []
+    if rule is not None:
+        wanted.append([signature.load_key(rule.key, f'[signatures] "{rule.prefix}"')])
+    return lambda registry, digests: dict(signature.verify(registry, digests, each, str(name)) for each in wanted)
 
 
 def tags(name: Reference, notify: Notify) -> list[str]:

@@ -1,4 +1,4 @@
-"""`pull --verify`: signatures as cosign makes them with a key, checked without asking anybody but the registry.
+"""`pull --verify` and [signatures]: what cosign signs with a key, checked without asking anybody but the registry.
 
     tag sha256-HEX.sig     a manifest beside the image whose digest is sha256:HEX: cosign's signature specification
     └─ layers              each a payload; the annotation dev.cosignproject.cosign/signature signs its bytes
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import urllib3
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from pycontainer.errors import HostError, ImageError, NotFound, UsageError, printable
-from pycontainer.image import manifest
+from pycontainer.image import manifest, policy
 from pycontainer.image.manifest import Descriptor
 
 if TYPE_CHECKING:
@@ -31,40 +31,45 @@ if TYPE_CHECKING:
 _PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 _ANNOTATION = "dev.cosignproject.cosign/signature"
 _KIND = "cosign container image signature"
-_LARGEST_KEY = 64 << 10  # bytes
 _LARGEST_PAYLOAD = 1 << 20  # bytes
 _MOST = 100  # signatures that are looked at; anybody who may push can add some
 _STEP = "verify"
 
 
-def load_key(path: str) -> PublicKey:
-    """A public key: PEM, of an elliptic curve, RSA or Ed25519. Raises UsageError."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LARGEST_KEY)
-    except OSError as error:
-        raise UsageError("--verify", path, (error.strerror or str(error)).lower()) from None
+class Key(NamedTuple):
+    """`digest`: of its file, by which it is recorded."""
+
+    public: PublicKey
+    digest: str
+
+
+def load_key(path: str, step: str) -> Key:
+    """A public key: PEM, of an elliptic curve, RSA or Ed25519. Raises UsageError, of that step."""
+    data = policy.read_key(path, step)
     try:
         key = load_pem_public_key(data)
     except (ValueError, UnsupportedAlgorithm):
         hint = "the file cosign.pub of `cosign generate-key-pair`, for example"
-        raise UsageError("--verify", path, "not a public key in PEM", hint) from None
+        raise UsageError(step, path, "not a public key in PEM", hint) from None
     if not isinstance(key, (ec.EllipticCurvePublicKey, rsa.RSAPublicKey, ed25519.Ed25519PublicKey)):
-        raise UsageError("--verify", path, "a kind of key that does not sign images", "one of ECDSA, RSA or Ed25519")
-    return key
+        raise UsageError(step, path, "a kind of key that does not sign images", "one of ECDSA, RSA or Ed25519")
+    return Key(key, policy.digest_of(data))
 
 
-def verify(registry: Registry, digests: list[str], keys: list[PublicKey], name: str) -> None:
-    """Return where one of the digests has a signature by one of the keys. Raises ImageError, HostError, UsageError.
+def verify(registry: Registry, digests: list[str], keys: list[Key], name: str) -> tuple[str, str]:
+    """The digest of the key that has signed one of the digests, and which one.
 
     digests  of the image, and of the index that it was chosen from
+
+    Raises ImageError, HostError, UsageError.
     """
     count = 0
     for digest in dict.fromkeys(digests):
         for payload, signature in _signatures(registry, digest, name):
             count += 1
-            if any(_is_signed(key, signature, payload) for key in keys) and _names(payload, digest, name):
-                return
+            by = next((key.digest for key in keys if _is_signed(key.public, signature, payload)), None)
+            if by is not None and _names(payload, digest, name):
+                return by, digest
     if not count:
         cause, hint = "it is not signed", "signatures are looked for as cosign stores them beside an image"
     else:
