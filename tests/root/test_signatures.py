@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import http.server
 import json
 import pathlib
 import shutil
@@ -17,11 +18,13 @@ from conftest import Pycontainer
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from registry import environment, registry
+from registry import environment, fetch, registry, server
 
 PATH = "team/app"
 NONE = ("--network", "none")
 PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
+
+BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 
 Sign = Callable[[bytes], bytes]
 
@@ -98,6 +101,43 @@ class Store:
         document = {"schemaVersion": 2, "mediaType": f"{kind}.manifest.v1+json", "config": config, "layers": layers}
         tag = f"{self.digest.replace(':', '-')}.sig"
         self.request("PUT", f"/v2/{PATH}/manifests/{tag}", json.dumps(document).encode(), f"{kind}.manifest.v1+json")
+
+    def bundle(self, *documents: Any, kind: str = BUNDLE) -> list[dict[str, Any]]:
+        """Store bundles that refer to the image, and under its tag the index of them, in the place of another."""
+        oci = "application/vnd.oci"
+        config = {"mediaType": f"{oci}.empty.v1+json", **self.add_blob(b"{}")}
+        entries = []
+        for document in documents:
+            data = document if isinstance(document, bytes) else json.dumps(document).encode()
+            manifest = json.dumps({
+                "schemaVersion": 2, "mediaType": f"{oci}.image.manifest.v1+json", "artifactType": BUNDLE,
+                "config": config, "layers": [{"mediaType": BUNDLE, **self.add_blob(data)}],
+                "subject": {"mediaType": f"{oci}.image.manifest.v1+json", "digest": self.digest, "size": 1},
+            }).encode()  # fmt: skip
+            digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+            self.request("PUT", f"/v2/{PATH}/manifests/{digest}", manifest, f"{oci}.image.manifest.v1+json")
+            entries.append({
+                "mediaType": f"{oci}.image.manifest.v1+json", "digest": digest, "size": len(manifest),
+                "artifactType": kind,
+            })  # fmt: skip
+        index = {"schemaVersion": 2, "mediaType": f"{oci}.image.index.v1+json", "manifests": entries}
+        tag = self.digest.replace(":", "-")
+        self.request("PUT", f"/v2/{PATH}/manifests/{tag}", json.dumps(index).encode(), f"{oci}.image.index.v1+json")
+        return entries
+
+
+def enveloped(sign: Sign, digest: str, predicate: str = "https://sigstore.dev/cosign/sign/v1") -> dict[str, Any]:
+    """A bundle with a statement about an image."""
+    subject = [{"digest": {"sha256": digest.removeprefix("sha256:")}}]
+    statement = {"_type": "https://in-toto.io/Statement/v1", "subject": subject, "predicateType": predicate}
+    payload = json.dumps({**statement, "predicate": {}}).encode()
+    kind = b"application/vnd.in-toto+json"
+    signature = sign(b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload))
+    envelope = {
+        "payload": base64.b64encode(payload).decode(), "payloadType": kind.decode(),
+        "signatures": [{"sig": base64.b64encode(signature).decode()}],
+    }  # fmt: skip
+    return {"mediaType": BUNDLE, "verificationMaterial": {"publicKey": {"hint": "x"}}, "dsseEnvelope": envelope}
 
 
 @pytest.fixture(scope="module")
@@ -177,6 +217,89 @@ def test_a_key_that_is_none(pycontainer: Pycontainer, store: Store, tmp_path: pa
     assert result.returncode == 1
     assert f"--verify: {path}: " in result.stderr
     assert "Traceback" not in result.stderr
+
+
+class TestBundles:
+    """As cosign 3 signs: what refers to the image."""
+
+    @pytest.fixture
+    def pull(self, pycontainer: Pycontainer, store: Store) -> Iterator[Callable[..., str]]:
+        """Pull with a key, by another host's name if need be; what it says where it fails."""
+
+        def pull(key: str, host: str = "") -> str:
+            result = pycontainer("pull", "--verify", key, f"{host or store.host}/{PATH}:1")
+            assert result.returncode in (0, 1) and "Traceback" not in result.stderr
+            return result.stderr
+
+        store.sign()
+        yield pull
+        store.bundle()
+
+    @pytest.mark.parametrize("make", [ecdsa, of_rsa, of_ed25519])
+    def test_a_statement(
+        self, store: Store, pull: Callable[..., str], tmp_path: pathlib.Path, make: Callable[[], tuple[Any, Sign]]
+    ) -> None:
+        (key, sign), (_, sign_other) = make(), make()
+        mine = written(key, tmp_path / "mine.pub")
+        store.bundle()
+        assert "it is not signed" in pull(mine)
+        store.bundle(enveloped(sign_other, store.digest))
+        assert "its signature is not good" in pull(mine)
+        another = "sha256:" + "0" * 64
+        slsa = "https://slsa.dev/provenance/v1"
+        store.bundle(enveloped(sign, another), enveloped(sign, store.digest, slsa), b"no bundle", [])
+        assert "none of its 2 signatures" in pull(mine)
+        store.bundle(b"{", enveloped(sign_other, store.digest), enveloped(sign, store.digest))
+        assert pull(mine) == ""
+        # As the index has it where its writer took the config's type.
+        store.bundle(enveloped(sign, store.digest), kind="application/vnd.oci.empty.v1+json")
+        assert pull(mine) == ""
+        store.bundle(enveloped(sign, store.digest), kind="application/spdx+json")
+        assert "it is not signed" in pull(mine)
+
+    @pytest.mark.parametrize("make", [ecdsa, of_rsa, of_ed25519])
+    def test_the_manifest_itself(
+        self, store: Store, pull: Callable[..., str], tmp_path: pathlib.Path, make: Callable[[], tuple[Any, Sign]]
+    ) -> None:
+        key, sign = make()
+        mine = written(key, tmp_path / "mine.pub")
+        data = store.request("GET", f"/v2/{PATH}/manifests/1")
+
+        def message(signed: bytes) -> dict[str, Any]:
+            digest = base64.b64encode(hashlib.sha256(data).digest()).decode()
+            signature = base64.b64encode(sign(signed)).decode()
+            said = {"messageDigest": {"algorithm": "SHA2_256", "digest": digest}, "signature": signature}
+            return {"mediaType": BUNDLE, "messageSignature": said}
+
+        store.bundle(message(data + b" "))
+        assert "its signature is not good" in pull(mine)
+        store.bundle(message(data))
+        assert pull(mine) == ""
+
+    def test_a_registry_that_lists_referrers(
+        self, store: Store, pull: Callable[..., str], tmp_path: pathlib.Path
+    ) -> None:
+        """In two parts, and nothing is under the tag."""
+        key, sign = ecdsa()
+        mine = written(key, tmp_path / "mine.pub")
+        entries = store.bundle(enveloped(sign, "sha256:" + "0" * 64), enveloped(sign, store.digest))
+        store.bundle()
+        asked = []
+
+        def front(request: http.server.BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+            if "/referrers/" not in request.path:
+                return fetch(store.host, request.path, {"Accept": request.headers.get("Accept", "")})
+            asked.append(request.path)
+            index = {"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json"}
+            first = "next=" not in request.path
+            index["manifests"] = entries[:1] if first else entries[1:]
+            link = {"Link": f'<{request.path}?next=1>; rel="next"'} if first else {}
+            return 200, {"Content-Type": str(index["mediaType"]), **link}, json.dumps(index).encode()
+
+        with server(front) as host:
+            assert pull(mine, host) == ""
+        path = f"/v2/{PATH}/referrers/{store.digest}"
+        assert asked == [path, f"{path}?next=1"]
 
 
 class TestPolicy:

@@ -39,10 +39,13 @@ _AGENT = f"pycontainer/{__version__}"
 _TIMEOUT = urllib3.Timeout(connect=15, read=60)  # seconds
 # A registry may copy all of a blob before it says that it has it.
 _UPLOAD_TIMEOUT = urllib3.Timeout(connect=15, read=300)
+# What registries say that do not know a path: RFC 9110. The specification wants 404.
+_UNKNOWN = (400, 404, 405, 501)
 _REDIRECTS = 5
 ATTEMPTS = 4
 _LONGEST_WAIT = 60.0  # seconds that a registry may tell us to wait, all of them together
 _MOST_TAGS = 10_000
+_MOST_REFERRERS = 1000
 _MAX_TOKEN = 1 << 20
 
 Notify = Callable[[str], None]
@@ -130,8 +133,38 @@ class Registry:
             found += tags or []
             if len(found) > _MOST_TAGS:
                 raise ImageError("pull", self.path, f"more than {_MOST_TAGS} tags")
-            url = urljoin(url, link.partition("<")[2].partition(">")[0]) if 'rel="next"' in link and tags else ""
+            url = _next(url, link) if tags else ""
         return found
+
+    def referrers(self, digest: str) -> list[Any]:
+        """Entries of the index of what refers to a manifest, as they came: the first thousand or so.
+
+        Where the registry does not know that request, who pushes keeps the index under a tag.
+        Raises as `manifest`.
+        """
+        url, found = f"/v2/{self.path}/referrers/{digest}", list[Any]()
+        while url and len(found) < _MOST_REFERRERS:
+            with self._open("GET", url, {"Accept": manifest.INDEX_TYPES[0]}) as response:
+                if response.status in _UNKNOWN and not found:
+                    return self._tagged_referrers(digest)
+                self._check(response, self._name(digest))
+                entries = self._entries(_read(response, manifest.MAX_JSON, self._name(digest)), digest)
+                link = response.headers.get("Link", "")
+            found += entries
+            url = _next(url, link) if entries else ""
+        return found
+
+    def _tagged_referrers(self, digest: str) -> list[Any]:
+        try:
+            data, _ = self.manifest(digest.replace(":", "-"))
+        except NotFound:
+            return []
+        return self._entries(data, digest)
+
+    def _entries(self, data: bytes, digest: str) -> list[Any]:
+        document = manifest.parse_json(data, self._name(digest))
+        entries = document.get("manifests") if isinstance(document, dict) else None
+        return entries if isinstance(entries, list) else []
 
     def check(self) -> None:
         """Ask for nothing but the permission to ask. Raises UsageError where it is refused, HostError."""
@@ -401,6 +434,11 @@ def _close(response: BaseHTTPResponse) -> None:
         with contextlib.suppress(urllib3.exceptions.HTTPError):
             response.read()
     response.close()
+
+
+def _next(url: str, link: str) -> str:
+    """The address of a list's next part, by a Link header (RFC 8288); "" for none."""
+    return urljoin(url, link.partition("<")[2].partition(">")[0]) if 'rel="next"' in link else ""
 
 
 def _place(url: str) -> str:

@@ -4,6 +4,10 @@
     └─ layers              each a payload; the annotation dev.cosignproject.cosign/signature signs its bytes
        └─ payload          {"critical": {"image": {"docker-manifest-digest": "sha256:HEX"}, …}}
 
+    referrers of sha256:HEX   or the index with the tag sha256-HEX where the registry has no such list: cosign 3
+    └─ manifest
+       └─ layer               a Sigstore bundle (bundle.py)
+
 What is signed is the digest, so a name that leads to another image tomorrow is refused. No transparency log is asked.
 """
 
@@ -11,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import urllib3
@@ -22,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from pycontainer.errors import HostError, ImageError, NotFound, UsageError, printable
 from pycontainer.image import manifest, policy
 from pycontainer.image.manifest import Descriptor
+from pycontainer.image.registry import bundle
 
 if TYPE_CHECKING:
     from pycontainer.image.registry.client import Registry
@@ -32,7 +38,9 @@ _PAYLOAD = "application/vnd.dev.cosign.simplesigning.v1+json"
 _ANNOTATION = "dev.cosignproject.cosign/signature"
 _KIND = "cosign container image signature"
 _LARGEST_PAYLOAD = 1 << 20  # bytes
-_MOST = 100  # signatures that are looked at; anybody who may push can add some
+_MOST = 100  # signatures of each kind that are looked at; anybody who may push can add some
+# What an index has for the type of a bundle, where whoever wrote it took that of its config.
+_EMPTY = "application/vnd.oci.empty.v1+json"
 _STEP = "verify"
 
 
@@ -41,6 +49,15 @@ class Key(NamedTuple):
 
     public: PublicKey
     digest: str
+
+
+class Signature(NamedTuple):
+    """`signed`: the bytes that `value` is to be a signature of; `names`: whether they say that `digest` is signed."""
+
+    digest: str
+    signed: bytes
+    value: bytes
+    names: bool
 
 
 def load_key(path: str, step: str) -> Key:
@@ -64,12 +81,11 @@ def verify(registry: Registry, digests: list[str], keys: list[Key], name: str) -
     Raises ImageError, HostError, UsageError.
     """
     count = 0
-    for digest in dict.fromkeys(digests):
-        for payload, signature in _signatures(registry, digest, name):
-            count += 1
-            by = next((key.digest for key in keys if _is_signed(key.public, signature, payload)), None)
-            if by is not None and _names(payload, digest, name):
-                return by, digest
+    for each in _signatures(registry, list(dict.fromkeys(digests)), name):
+        count += 1
+        by = next((key.digest for key in keys if each.names and _is_signed(key.public, each.value, each.signed)), None)
+        if by is not None:
+            return by, each.digest
     if not count:
         cause, hint = "it is not signed", "signatures are looked for as cosign stores them beside an image"
     else:
@@ -80,20 +96,58 @@ def verify(registry: Registry, digests: list[str], keys: list[Key], name: str) -
     raise ImageError(_STEP, name, f"{cause} ({digests[0][:19]}…)", hint)
 
 
-def _signatures(registry: Registry, digest: str, name: str) -> list[tuple[bytes, bytes]]:
-    """Payloads and what is said to sign them. Raises ImageError, HostError, UsageError."""
+def _signatures(registry: Registry, digests: list[str], name: str) -> Iterator[Signature]:
+    """All that are said to be one. Raises ImageError, HostError, UsageError."""
+    for digest in digests:
+        yield from _tagged(registry, digest, name)
+    # Only then, because not every registry answers well when it is asked for referrers.
+    for digest in digests:
+        yield from _bundled(registry, digest, name)
+
+
+def _tagged(registry: Registry, digest: str, name: str) -> Iterator[Signature]:
+    """Those beside the image. Raises ImageError, HostError, UsageError."""
     try:
         data, _ = registry.manifest(f"{digest.replace(':', '-')}.sig")
     except NotFound:
-        return []
+        return
+    for layer in _layers(data, name)[:_MOST]:
+        value = _signature(layer)
+        if value is not None:
+            payload = _fetch(registry, layer, name)
+            yield Signature(digest, payload, value, _names(payload, digest, name))
+
+
+def _bundled(registry: Registry, digest: str, name: str) -> Iterator[Signature]:
+    """Those in bundles. What is no bundle is passed over. Raises ImageError, HostError, UsageError."""
+    for entry in [each for each in registry.referrers(digest) if _may_be_bundle(each)][:_MOST]:
+        try:
+            data, _ = registry.manifest(entry["digest"])
+            layer = next(iter(_layers(data, name)), None)
+            if not isinstance(layer, dict) or not str(layer.get("mediaType")).startswith(bundle.MEDIA_TYPE):
+                continue
+            found = bundle.parse(_fetch(registry, layer, name), digest)
+            if found is None:
+                continue
+            signed = registry.manifest(digest)[0] if found.signed is None else found.signed
+        except (NotFound, ImageError):
+            # Somebody has removed it meanwhile, or it is broken: which is nothing against the others.
+            continue
+        for value in found.signatures:
+            yield Signature(digest, signed, value, found.names)
+
+
+def _may_be_bundle(entry: Any) -> bool:
+    if not isinstance(entry, dict) or not manifest.is_digest(entry.get("digest")):
+        return False
+    kind = entry.get("artifactType")
+    return kind in (None, "", _EMPTY) or str(kind).startswith(bundle.MEDIA_TYPE)
+
+
+def _layers(data: bytes, name: str) -> list[Any]:
     document = manifest.parse_json(data, name)
     layers = document.get("layers") if isinstance(document, dict) else None
-    found = []
-    for layer in (layers if isinstance(layers, list) else [])[:_MOST]:
-        signature = _signature(layer)
-        if signature is not None:
-            found.append((_fetch(registry, layer, name), signature))
-    return found
+    return layers if isinstance(layers, list) else []
 
 
 def _signature(layer: Any) -> bytes | None:
@@ -137,8 +191,11 @@ def _is_signed(key: PublicKey, signature: bytes, payload: bytes) -> bool:
 
 
 def _names(payload: bytes, digest: str, name: str) -> bool:
-    """Whether it is this image that a payload speaks of. Raises ImageError."""
-    document = manifest.parse_json(payload, name)
+    """Whether it is this image that a payload speaks of."""
+    try:
+        document = manifest.parse_json(payload, name)
+    except ImageError:
+        return False
     critical = document.get("critical") if isinstance(document, dict) else None
     image = critical.get("image") if isinstance(critical, dict) else None
     if not isinstance(critical, dict) or not isinstance(image, dict):
