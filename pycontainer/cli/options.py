@@ -29,6 +29,27 @@ class Option:
         self.help = help
 
 
+# Those that can be changed while a container runs.
+LIMITS = [
+    Option("-m --memory", "text", "SIZE", "Memory limit, such as 64m."),
+    Option("--memory-swap", "text", "SIZE", "Limit of memory and swap together, -1 for no limit."),
+    Option("--memory-reservation", "text", "SIZE", "Memory that is taken from others first."),
+    Option("--memory-high", "text", "SIZE", "Above it the container is slowed down, and not killed."),
+    Option("--oom-group", "flag", "", "Where one process is killed for lack of memory, kill all."),
+    Option("--cpus", "text", "NUMBER", "Processors' worth of time, such as 0.5."),
+    Option("--cpu-quota", "text", "MICROSECONDS", "Processor time in each period, -1 for no limit."),
+    Option("--cpu-period", "text", "MICROSECONDS", "Length of the period (100000)."),
+    Option("--cpu-shares", "text", "NUMBER", "Share of processor time beside others that want it, 2 to 262144."),
+    Option("--cpuset-cpus", "text", "LIST", "Processors to run on, such as 0-2,4."),
+    Option("--cpuset-mems", "text", "LIST", "Memory nodes to use, such as 0-1."),
+    Option("--pids-limit", "text", "NUMBER", "Most processes and threads, -1 for no limit."),
+    Option("--blkio-weight", "text", "NUMBER", "Share of the disks' time beside others that want it, 10 to 1000."),
+    Option("--device-read-bps", "list", "PATH:RATE", "Most bytes in a second that are read, such as /dev/sda:10m."),
+    Option("--device-write-bps", "list", "PATH:RATE", "Most bytes in a second that are written."),
+    Option("--device-read-iops", "list", "PATH:RATE", "Most reads in a second, such as /dev/sda:500."),
+    Option("--device-write-iops", "list", "PATH:RATE", "Most writes in a second."),
+]
+
 CREATE = [
     Option("-i --interactive", "flag", "", "Keep standard input open."),
     Option("-t --tty", "flag", "", "Give the container a terminal."),
@@ -45,11 +66,14 @@ CREATE = [
     Option("--volumes-from", "list", "CONTAINER[:ro]", "Mount what another container has mounted."),
     Option("--tmpfs", "list", "DST[:OPTIONS]", "Mount a tmpfs."),
     Option("--read-only", "flag", "", "Make the root file system read-only."),
-    Option("-m --memory", "text", "SIZE", "Memory limit, such as 64m."),
-    Option("--memory-swap", "text", "SIZE", "Limit of memory and swap together, -1 for no limit."),
-    Option("--cpus", "text", "NUMBER", "Processors' worth of time, such as 0.5."),
-    Option("--cpuset-cpus", "text", "LIST", "Processors to run on, such as 0-2,4."),
-    Option("--pids-limit", "text", "NUMBER", "Most processes and threads, -1 for no limit."),
+    *LIMITS,
+    Option(
+        "--oom-score-adj", "text", "NUMBER", "How soon it is killed when the machine is out of memory, -1000 to 1000."
+    ),
+    Option("--oom-kill-disable", "flag", "", "Refused: cgroup v2 has no such switch."),
+    Option("--memory-swappiness", "text", "NUMBER", "Refused unless it is -1: cgroup v2 has no such control."),
+    Option("--shm-size", "text", "SIZE", "Size of /dev/shm (64m)."),
+    Option("--cgroup-parent", "text", "CGROUP", "Make its cgroup in this one, such as /batch."),
     Option("--ulimit", "list", "NAME=SOFT[:HARD]", "Resource limit of each process."),
     Option("--net --network", "text", "NETWORK", "bridge (default), none or host."),
     Option("-p --publish", "list", "[[IP:]HOST:]PORT", "Make a port of the container's reachable through the host."),
@@ -174,11 +198,7 @@ def _unknown(command: Command, flag: str, known: Iterable[str]) -> UsageError:
 _NO_NETWORKS = "networks of your own are planned; "
 _NO_DEVICE = "--privileged grants every device; "
 ABSENT = {
-    "--cgroup-parent": "",
     "--cgroupns": "each container has a cgroup namespace of its own; ",
-    "--cpu-period": "--cpus limits processor time; ",
-    "--cpu-quota": "--cpus limits processor time; ",
-    "--cpu-shares": "--cpus limits processor time; ",
     "--device": _NO_DEVICE,
     "--device-cgroup-rule": _NO_DEVICE,
     "--gpus": _NO_DEVICE,
@@ -188,11 +208,9 @@ ABSENT = {
     "--ipc": "each container has an IPC namespace of its own; ",
     "--link": _NO_NETWORKS,
     "--mac-address": _NO_NETWORKS,
-    "--memory-reservation": "--memory sets the limit; ",
     "--network-alias": _NO_NETWORKS,
     "--pid": "each container has a PID namespace of its own; ",
     "--runtime": "",
-    "--shm-size": "--tmpfs /dev/shm:size=SIZE mounts one of that size; ",
     "--sysctl": "",
     "--uts": "each container has a UTS namespace of its own; ",
     "--volume-driver": "local is the only one; ",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pycontainer.engine import limits
 from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.errors import HostError, ImageError, UsageError
 from pycontainer.kernel import signals
@@ -93,8 +94,8 @@ def build(
             "capabilities": _capabilities(config, user),
             "rlimits": [{"type": name, "soft": soft, "hard": hard} for name, soft, hard in config.resources.ulimits],
             "noNewPrivileges": config.security.no_new_privileges,
-            # Said, because otherwise it would be the launcher's, which the kernel is to spare.
-            "oomScoreAdj": 0,
+            # Said even where it is 0, because otherwise it would be the launcher's, which the kernel is to spare.
+            "oomScoreAdj": config.process.oom_score_adj,
         },
         "root": {"path": root, "readonly": config.mounts.read_only},
         "hostname": hostname,
@@ -102,7 +103,7 @@ def build(
         "annotations": {"org.opencontainers.image.stopSignal": signals.name(ends)} if ends else {},
         "linux": {
             "cgroupsPath": cgroup,
-            "resources": resources(config),
+            "resources": limits.resources(config),
             "maskedPaths": [] if config.security.privileged else defaults.MASKED_PATHS,
             "readonlyPaths": [] if config.security.privileged else defaults.READONLY_PATHS,
             "devices": _host_devices() if config.security.privileged else [],
@@ -160,29 +161,10 @@ def _sysctl(maps: list[IdMap]) -> dict[str, str]:
     return {"net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.ping_group_range": f"0 {last}"}
 
 
-def resources(config: ContainerConfig) -> Json:
-    """`linux.resources` of the OCI specification: bytes, and microseconds of processor time for each 100,000."""
-    found: Json = {"devices": [{"allow": config.security.privileged, "access": "rwm"}]}
-    if config.resources.memory is not None:
-        # Without --memory-swap no swap, where docker grants as much again as --memory: 64m should mean 64m, and a
-        # program that takes more should meet the same end on a machine with swap as on one without.
-        swap = config.resources.swap if config.resources.swap is not None else config.resources.memory
-        found["memory"] = {"limit": config.resources.memory, "swap": swap}
-    cpu: Json = {}
-    if config.resources.cpus is not None:
-        cpu.update(quota=round(config.resources.cpus * 100000), period=100000)
-    if config.resources.cpuset_cpus:
-        cpu["cpus"] = config.resources.cpuset_cpus
-    if cpu:
-        found["cpu"] = cpu
-    if config.resources.pids_limit is not None and config.resources.pids_limit > 0:
-        found["pids"] = {"limit": config.resources.pids_limit}
-    return found
-
-
 def _default_mounts(config: ContainerConfig, maps: list[IdMap]) -> list[Json]:
     has_host_network = bool(maps) and config.network.mode == "host"
-    return defaults.mounts("rw" if config.security.privileged else "ro", has_host_network=has_host_network)
+    access = "rw" if config.security.privileged else "ro"
+    return defaults.mounts(access, has_host_network=has_host_network, shm_size=config.mounts.shm_size)
 
 
 def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mount], maps: list[IdMap]) -> list[Json]:

@@ -82,7 +82,8 @@ def info(settings: Settings, connection: sqlite3.Connection) -> Json:
 def _warnings(hierarchy: cgroup.Hierarchy | None) -> list[str]:
     if hierarchy is None:
         return ["no cgroup v2 hierarchy is mounted: no limits, no freezing"]
-    limits = {"memory": "--memory", "cpu": "--cpus", "cpuset": "--cpuset-cpus", "pids": "--pids-limit"}
+    limits = {"memory": "--memory", "cpu": "--cpus", "cpuset": "--cpuset-cpus", "pids": "--pids-limit",
+              "io": "--blkio-weight and --device-*"}  # fmt: skip
     return [
         f"the {name} controller is not in the cgroup v2 hierarchy: no {flag}"
         for name, flag in limits.items()

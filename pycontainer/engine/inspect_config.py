@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 Json = dict[str, "Any"]
 
-_SHM_SIZE = 65536 << 10  # bytes, of the /dev/shm that runtime/defaults.py mounts
+_RATES = {
+    "device_read_bps": "BlkioDeviceReadBps",
+    "device_write_bps": "BlkioDeviceWriteBps",
+    "device_read_iops": "BlkioDeviceReadIOps",
+    "device_write_iops": "BlkioDeviceWriteIOps",
+}
 
 
 def config(asked: ContainerConfig, image: Json, container_id: str) -> Json:
@@ -124,7 +129,7 @@ def host_config(asked: ContainerConfig, image: Json) -> Json:
         "IpcMode": "private",
         "Cgroup": "",
         "Links": None,
-        "OomScoreAdj": 0,
+        "OomScoreAdj": asked.process.oom_score_adj,
         "PidMode": "",
         "Privileged": asked.security.privileged,
         "PublishAllPorts": bool(values.get("publish_all")),
@@ -133,7 +138,7 @@ def host_config(asked: ContainerConfig, image: Json) -> Json:
         "UTSMode": "",
         # Said for --privileged too, because that is what it gets.
         "UsernsMode": "" if asked.security.user_namespace else "host",
-        "ShmSize": _SHM_SIZE,
+        "ShmSize": asked.mounts.shm_size,
         "Runtime": "pycontainer",
         "Isolation": "",
         **_limits(asked),
@@ -146,30 +151,30 @@ def host_config(asked: ContainerConfig, image: Json) -> Json:
 
 
 def _limits(asked: ContainerConfig) -> Json:
-    swap = asked.resources.memory if asked.resources.swap is None else asked.resources.swap
-    return {
-        "CpuShares": 0,
-        "Memory": asked.resources.memory or 0,
-        "NanoCpus": round((asked.resources.cpus or 0) * 1e9),
-        "CgroupParent": "",
-        "BlkioWeight": 0,
+    memory, processor, block_io = asked.resources.memory, asked.resources.processor, asked.resources.block_io
+    found: Json = {
+        "CpuShares": processor.shares or 0,
+        "Memory": memory.limit or 0,
+        "NanoCpus": round((processor.cpus or 0) * 1e9),
+        "CgroupParent": asked.values.get("cgroup_parent") or "",
+        "BlkioWeight": block_io.weight or 0,
         "BlkioWeightDevice": [],
-        "BlkioDeviceReadBps": [],
-        "BlkioDeviceWriteBps": [],
-        "BlkioDeviceReadIOps": [],
-        "BlkioDeviceWriteIOps": [],
-        "CpuPeriod": 0,
-        "CpuQuota": 0,
+        **{
+            _RATES[name]: [{"Path": p, "Rate": rate} for p, rate in rates.items()]
+            for name, rates in block_io.rates.items()
+        },
+        "CpuPeriod": processor.period or 0,
+        "CpuQuota": processor.quota or 0,
         "CpuRealtimePeriod": 0,
         "CpuRealtimeRuntime": 0,
-        "CpusetCpus": asked.resources.cpuset_cpus,
-        "CpusetMems": "",
+        "CpusetCpus": processor.cpuset_cpus,
+        "CpusetMems": processor.cpuset_mems,
         "Devices": [],
         "DeviceCgroupRules": None,
         "DeviceRequests": None,
-        "MemoryReservation": 0,
+        "MemoryReservation": memory.reservation or 0,
         # Without --memory-swap no swap: both together are no more than the memory.
-        "MemorySwap": swap or 0,
+        "MemorySwap": (memory.limit if memory.swap is None else memory.swap) or 0,
         "MemorySwappiness": None,
         "OomKillDisable": None,
         "PidsLimit": asked.resources.pids_limit,
@@ -182,6 +187,9 @@ def _limits(asked: ContainerConfig) -> Json:
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
     }
+    # Ours, which no script of docker's looks for.
+    own = {"MemoryHigh": memory.high, "OomGroup": memory.oom_group or None}
+    return found | {name: value for name, value in own.items() if value is not None}
 
 
 def _capabilities(names: list[str] | None) -> list[str] | None:

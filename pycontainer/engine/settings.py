@@ -33,9 +33,12 @@ class Settings:
         """The file that a container's output is written to; older ones beside it have .1, .2 … behind their names."""
         return f"{self.container_directory(container_id)}/log"
 
-    def cgroup(self, container_id: str) -> str:
-        """A container's cgroup, from the hierarchy's root: /pycontainer/ID, below the state directory's own name."""
-        return f"/{os.path.basename(os.path.normpath(self.state))}/{container_id}"
+    def cgroup(self, container_id: str, parent: str = "") -> str:
+        """A container's cgroup, from the hierarchy's root: /pycontainer/ID, below the state directory's own name.
+
+        parent  the one of --cgroup-parent, which is there instead
+        """
+        return f"/{parent or os.path.basename(os.path.normpath(self.state))}/{container_id}"
 
     def mount_point(self) -> str:
         """Where each command mounts its container's root, in a mount namespace of its own. Made; raises OSError."""

@@ -105,7 +105,7 @@ class Wiring:
             config,
             image,
             root=root,
-            cgroup=self._settings.cgroup(self._container.id),
+            cgroup=self._settings.cgroup(self._container.id, config.resources.cgroup_parent),
             user=who,
             hostname=hostname,
             maps=self._container.id_maps,

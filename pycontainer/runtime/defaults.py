@@ -22,15 +22,19 @@ MASKED_PATHS = """
 """.split()
 READONLY_PATHS = "/proc/bus /proc/fs /proc/irq /proc/sys /proc/sysrq-trigger".split()
 
+SHM_SIZE = 64 << 20  # bytes of /dev/shm
 _USUAL = ["nosuid", "noexec", "nodev"]
 
 
-def mounts(access: str, *, has_host_network: bool, terminal_group: int | None = 5) -> list[Json]:
+def mounts(
+    access: str, *, has_host_network: bool, terminal_group: int | None = 5, shm_size: int = SHM_SIZE
+) -> list[Json]:
     """`mounts` of config.json: proc, dev, sys and the cgroup.
 
     access            of /sys and the cgroup: `ro` or `rw`
     has_host_network  a user namespace is the container's own, the network namespace is not
     terminal_group    who owns terminals, None where its user namespace has no such group
+    shm_size          bytes of /dev/shm
     """
     group = [] if terminal_group is None else [f"gid={terminal_group}"]
     return [
@@ -42,7 +46,7 @@ def mounts(access: str, *, has_host_network: bool, terminal_group: int | None = 
             "devpts",
             ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", *group],
         ),
-        _mount("/dev/shm", "tmpfs", "shm", [*_USUAL, "mode=1777", "size=65536k"]),
+        _mount("/dev/shm", "tmpfs", "shm", [*_USUAL, "mode=1777", f"size={_size(shm_size)}"]),
         _mount("/dev/mqueue", "mqueue", "mqueue", _USUAL),
         _host_sysfs() if has_host_network else _mount("/sys", "sysfs", "sysfs", [*_USUAL, access]),
         _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*_USUAL, "relatime", access]),
@@ -52,6 +56,11 @@ def mounts(access: str, *, has_host_network: bool, terminal_group: int | None = 
 def _host_sysfs() -> Json:
     # because sysfs shows a network namespace, and the host's does not belong to the container's user namespace
     return _mount("/sys", "bind", "/sys", ["rbind", "rprivate", *_USUAL, "rro", "ro"])
+
+
+def _size(size: int) -> str:
+    """As tmpfs(5) takes it, and as people read it best."""
+    return str(size) if size % 1024 else f"{size // 1024}k"
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str]) -> Json:

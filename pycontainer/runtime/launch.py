@@ -17,7 +17,7 @@ from pycontainer.kernel import cgroup, descriptors, device_filter, process, rlim
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Interruptible, Undo
-from pycontainer.runtime import init, state, sync
+from pycontainer.runtime import init, limits, state, sync
 from pycontainer.runtime.mounts import Options
 from pycontainer.runtime.operations import parent, scheduling
 from pycontainer.runtime.spec import Spec
@@ -75,7 +75,7 @@ def create(
             container.save()
             _limit(spec, hierarchy, cgroup_path, controllers, journal)
         else:
-            _check_no_limits(spec)
+            limits.check_none(spec.limits)
         listener = descriptors.listen(directory, "start.sock")
         undo.push(listener.close)
         ours, theirs = descriptors.pair()
@@ -221,27 +221,11 @@ def _make_cgroup(hierarchy: cgroup.Hierarchy, path: str, journal: Journal) -> li
         raise Conflict("make cgroup", path, "it is there already, and not empty", hint) from None
 
 
-def _check_no_limits(spec: Spec) -> None:
-    """Raises HostError where there is a limit."""
-    if spec.limits:
-        hint = "mount cgroup2 (boot with systemd.unified_cgroup_hierarchy=1), or run without limits"
-        raise HostError("set limit", spec.limits[0].field, "cgroup2 is not mounted", hint)
-
-
 def _limit(spec: Spec, hierarchy: cgroup.Hierarchy, path: str, controllers: list[str], journal: Journal) -> None:
     """Set the limits and the device filter of the cgroup. Raises HostError, StepFailed."""
+    limits.check(hierarchy, path, controllers, spec.limits)
     for limit in spec.limits:
-        if limit.controller != "cgroup":
-            hierarchy.require(limit.controller, limit.field)
-    for limit in spec.limits:
-        if limit.controller != "cgroup" and limit.controller not in controllers:
-            cause = f"the {limit.controller} controller could not be enabled for {path}"
-            hint = "a parent cgroup has processes of its own; move them into a child cgroup first"
-            raise HostError("set limit", limit.field, cause, hint)
-        if limit.file == "memory.swap.max" and _has_no_swap(path):
-            continue
-        reason = f"{limit.field.removeprefix('linux.resources.')} of the container as a whole"
-        journal.perform(parent.WriteFile("cgroup", "set limit", f"{path}/{limit.file}", limit.value, reason))
+        limits.write(path, limit, journal)
     # Without any rules too: what is not granted is denied, as in runc.
     granted = [
         {
@@ -258,17 +242,6 @@ def _limit(spec: Spec, hierarchy: cgroup.Hierarchy, path: str, controllers: list
 
 def _allows_everything(spec: Spec) -> bool:
     return bool(spec.device_rules) and all(rule["allow"] for rule in spec.device_rules)
-
-
-def _has_no_swap(path: str) -> bool:
-    """Whether the limit holds by itself: a kernel without swap accounting, on a machine without swap."""
-    if os.path.exists(f"{path}/memory.swap.max"):
-        return False
-    try:
-        with open("/proc/swaps") as file:
-            return len(file.readlines()) <= 1
-    except FileNotFoundError:
-        return True
 
 
 def _open_trees(
@@ -344,7 +317,8 @@ def _configure_child(spec: Spec, pid: int, journal: Journal) -> None:
     if spec.process.oom_score_adj is not None:
         reason = "how soon the kernel picks these processes when the host runs out of memory"
         path, value = f"/proc/{pid}/oom_score_adj", str(spec.process.oom_score_adj)
-        journal.perform(parent.WriteFile("privileges", "set oom_score_adj", path, value, reason))
+        hint = "one below its parent's needs CAP_SYS_RESOURCE, which this host may not have given us"
+        journal.perform(parent.WriteFile("privileges", "set oom_score_adj", path, value, reason, hint))
     for number, _, hard in spec.process.rlimits:
         if rlimit.is_raise(number, hard):
             journal.perform(parent.RaiseHardLimit(pid, number, hard))

@@ -10,23 +10,63 @@ from __future__ import annotations
 from pycontainer.errors import HostError
 from pycontainer.runtime.fields import Fields, Json, asks, shown
 
+# What a file of a new cgroup says, which limits nothing. Of io.max it is what stands behind the device and its key.
+_UNLIMITED = {
+    "cpu.idle": "0",
+    "cpu.max": "max 100000",
+    "cpu.max.burst": "0",
+    "cpu.weight": "100",
+    # A list of none, for which the kernel wants a line nevertheless.
+    "cpuset.cpus": "\n",
+    "cpuset.mems": "\n",
+    "io.bfq.weight": "default 100",
+    "io.weight": "default 100",
+    "memory.low": "0",
+    "memory.min": "0",
+    "memory.oom.group": "0",
+}
+
 REFUSED = ("network", "rdma")
 _UINT64_MAX = (1 << 64) - 1
 
 
 class Limit:
-    """One write: `value` into `file`, which belongs to `controller`, because config.json says so at `field`."""
+    """One write: `value` into `file`, which belongs to `controller`, because config.json says so at `field`.
 
-    __slots__ = ("controller", "field", "file", "value")
+    instead   the same for a kernel that lacks `file`
+    """
 
-    def __init__(self, controller: str, file: str, value: str, field: str) -> None:
+    __slots__ = ("controller", "field", "file", "instead", "value")
+
+    def __init__(self, controller: str, file: str, value: str, field: str, instead: Limit | None = None) -> None:
         self.controller = controller
         self.file = file
         self.value = value
         self.field = field
+        self.instead = instead
 
     def __repr__(self) -> str:
         return f"{self.file}={self.value}"
+
+    @property
+    def unlimited(self) -> Limit:
+        """The write that takes this limit away."""
+        device, equals, _ = self.value.rpartition("=")
+        value = f"{device}=max" if equals else _UNLIMITED.get(self.file, "max")
+        return Limit(self.controller, self.file, value, self.field, self.instead and self.instead.unlimited)
+
+
+def changes(before: list[Limit], after: list[Limit]) -> list[Limit]:
+    """What to write where `before` has been written and `after` is to hold.
+
+    All of it, also what is in both, because somebody else may have written there.
+    """
+    return [*{_place(limit): limit for limit in [*(old.unlimited for old in before), *after]}.values()]
+
+
+def _place(limit: Limit) -> tuple[str, str]:
+    """What only one of two limits can hold: a file, or one key of a device's in it."""
+    return limit.file, limit.value.rpartition("=")[0]
 
 
 def cpu_weight(shares: int) -> int:
@@ -146,7 +186,10 @@ def _block_io(block_io: Fields, found: list[Limit]) -> None:
     if weight:
         if weight < 10:
             raise block_io.wrong("weight", f"must be 10 to 1000, not {weight}")
-        found.append(Limit("io", "io.weight", f"default {io_weight(weight)}", block_io.at("weight")))
+        field = block_io.at("weight")
+        # BFQ's weight has v1's range. Kernels have either, by CONFIG_BLK_CGROUP_IOCOST and CONFIG_BFQ_GROUP_IOSCHED.
+        bfq = Limit("io", "io.bfq.weight", str(weight), field)
+        found.append(Limit("io", "io.weight", f"default {io_weight(weight)}", field, bfq))
     for field, key in (
         ("throttleReadBpsDevice", "rbps"),
         ("throttleWriteBpsDevice", "wbps"),

@@ -12,8 +12,10 @@ import subprocess
 
 import pytest
 import tiny_elf
-from conftest import COMMAND, Pycontainer, wait_until
+from conftest import COMMAND, SESSION, Pycontainer, wait_until
 from tiny_elf import needs_x86_64
+
+from pycontainer.kernel import cgroup
 
 SECONDS = 60  # a generous limit for what takes a fraction of one
 # Says ready once the first process is sleep(1): the shell before it catches SIGINT.
@@ -426,6 +428,24 @@ class TestNetworks:
             server.terminate()
             server.wait(SECONDS)
             server.stdout.close()
+
+
+def test_a_cgroup_of_ones_own_choice(box: Pycontainer) -> None:
+    hierarchy = cgroup.find_hierarchy()
+    assert hierarchy is not None
+    parent = pathlib.Path(hierarchy.mountpoint, f"{SESSION}batch")
+    parent.mkdir()
+    process = start(box, "--name", "chosen", "--cgroup-parent", f"/{parent.name}/nightly", "busybox", "sh", "-c", SLEEP)
+    try:
+        assert len(list(parent.glob("nightly/*/cgroup.procs"))) == 1
+        assert "sleep 1000" in box("top", "chosen", check=True).stdout
+        config = box("inspect", "-f", "{{.HostConfig.CgroupParent}}", "chosen", check=True).stdout
+        assert config == f"/{parent.name}/nightly\n"
+    finally:
+        box("rm", "-f", "chosen", check=True)
+        process.communicate(timeout=SECONDS)
+        # What was there stays, and what was made in it is gone: or this fails.
+        parent.rmdir()
 
 
 class TestAlpine:

@@ -107,7 +107,8 @@ def test_a_root_file_system_with_some_other_manifest_is_imported(box: Pycontaine
 
 
 def test_no_limit_is_written_0(box: Pycontainer) -> None:
-    options = ["--memory=0", "--memory-swap=0", "--cpus=0", "--pids-limit=0"]
+    options = ["--memory=0", "--memory-swap=0", "--cpus=0", "--pids-limit=0", "--cpu-shares=0", "--cpu-quota=-1"]
+    options += ["--memory-reservation=0", "--memory-high=0", "--oom-group=false", "--blkio-weight=0", "--cpu-period=0"]
     assert box("run", "--rm", "--network", "none", *options, "busybox", "echo", "ran", check=True).stdout == "ran\n"
 
 
@@ -190,6 +191,13 @@ class TestLimitsOnThisHost:
             (["--cpus", "0.5"], "cpu"),
             (["--cpuset-cpus", "0"], "cpuset"),
             (["--pids-limit", "10"], "pids"),
+            (["--memory-reservation", "64m"], "memory"),
+            (["--memory-high", "64m"], "memory"),
+            (["--oom-group"], "memory"),
+            (["--cpu-shares", "512"], "cpu"),
+            (["--cpu-quota", "50000"], "cpu"),
+            (["--cpuset-mems", "0"], "cpuset"),
+            (["--blkio-weight", "300"], "io"),
         ],
     )
     def test_are_refused_naming_controller_and_remedy(

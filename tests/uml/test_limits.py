@@ -12,6 +12,13 @@ from collections.abc import Iterator
 import pytest
 from conftest import wait_until
 
+from pycontainer.kernel import block_device
+
+# The disk that holds what the containers write, and its number.
+_FINDMNT = ["findmnt", "--noheadings", "--output", "SOURCE", "--target"]
+_PLACE = os.environ.get("PYCONTAINER_TEST_DISK", "/var/tmp")
+DISK = os.path.realpath(subprocess.run([*_FINDMNT, _PLACE], capture_output=True, text=True).stdout.strip())
+NUMBER = ":".join(map(str, block_device.whole_disk(DISK))) if DISK.startswith("/dev/") else ""
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
 TAKE_100_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
 
@@ -73,11 +80,58 @@ def test_memory_swap_counts_both(pycontainer, busybox: str) -> None:
         (["--pids-limit", "20"], "pids.max", "20"),
         (["--pids-limit", "-1"], "pids.max", "max"),
         ([], "memory.max", "max"),
+        (["--memory-reservation", "32m"], "memory.low", str(32 << 20)),
+        (["-m", "64m", "--memory-reservation", "32m"], "memory.max", str(64 << 20)),
+        (["--memory-high", "48m"], "memory.high", str(48 << 20)),
+        (["--oom-group"], "memory.oom.group", "1"),
+        (["--oom-group=false"], "memory.oom.group", "0"),
+        (["--cpu-shares", "512"], "cpu.weight", "20"),
+        (["--cpu-shares", "1"], "cpu.weight", "1"),
+        (["--cpu-shares", "0"], "cpu.weight", "100"),
+        (["--cpu-quota", "20000"], "cpu.max", "20000 100000"),
+        (["--cpu-quota", "20000", "--cpu-period", "50000"], "cpu.max", "20000 50000"),
+        (["--cpu-quota", "-1"], "cpu.max", "max 100000"),
+        (["--device-read-bps", f"{DISK}:1m"], "io.max", f"{NUMBER} rbps=1048576 wbps=max riops=max wiops=max"),
+        (["--device-write-bps", f"{DISK}:2m"], "io.max", f"{NUMBER} rbps=max wbps=2097152 riops=max wiops=max"),
+        (["--device-read-iops", f"{DISK}:30"], "io.max", f"{NUMBER} rbps=max wbps=max riops=30 wiops=max"),
+        (
+            ["--device-write-iops", f"{DISK}:40", "--device-read-bps", f"{DISK}:1m"],
+            "io.max",
+            f"{NUMBER} rbps=1048576 wbps=max riops=max wiops=40",
+        ),
     ],
 )
 def test_each_flag_is_in_its_file(pycontainer, busybox: str, flags: list[str], file: str, expected: str) -> None:
     with running(pycontainer, *flags, busybox, "sleep", "60") as cgroup:
         assert (cgroup / file).read_text().strip() == expected
+
+
+def test_a_process_has_its_oom_score(pycontainer, busybox: str) -> None:
+    result = run(pycontainer, "--oom-score-adj", "-300", busybox, "cat", "/proc/self/oom_score_adj")
+    assert result.stdout == "-300\n"
+
+
+def test_shared_memory_has_its_size(pycontainer, busybox: str) -> None:
+    result = run(pycontainer, "--shm-size", "3m", busybox, "df", "-k", "/dev/shm")
+    assert result.stdout.splitlines()[-1].split()[1] == "3072"
+
+
+def test_a_cgroup_of_ones_own_choice(pycontainer, busybox: str) -> None:
+    parent = CGROUPS / f"{pycontainer.state.name}-batch"
+    parent.mkdir()
+    name = f"{parent.name}/nightly"
+    pycontainer("run", "-d", "--name", "chosen", "--network", "none", "--pids-limit", "20",
+                "--cgroup-parent", f"/{name}", busybox, "sleep", "60", check=True)  # fmt: skip
+    try:
+        (cgroup,) = (CGROUPS / name).glob("*/cgroup.procs")
+        assert cgroup.read_text()
+        assert (cgroup.parent / "pids.max").read_text() == "20\n"
+        assert pycontainer("inspect", "-f", "{{.HostConfig.CgroupParent}}", "chosen").stdout == f"/{name}\n"
+    finally:
+        pycontainer("rm", "-f", "chosen", check=True)
+    assert not (CGROUPS / name).exists(), "what was made for it goes with it"
+    # And what was there stays.
+    parent.rmdir()
 
 
 def test_half_a_processor(pycontainer, busybox: str) -> None:

@@ -297,6 +297,22 @@ def test_network_none_has_a_namespace_of_its_own() -> None:
         ({"cpus": "0.01"}, {"cpu": {"quota": 1000, "period": 100000}}),
         ({"cpuset_cpus": "0-1"}, {"cpu": {"cpus": "0-1"}}),
         ({"cpus": "1", "cpuset_cpus": "0"}, {"cpu": {"quota": 100000, "period": 100000, "cpus": "0"}}),
+        ({"memory_reservation": "32m"}, {"memory": {"reservation": 32 << 20}}),
+        (
+            {"memory": "64m", "memory_reservation": "32m"},
+            {"memory": {"limit": 64 << 20, "swap": 64 << 20, "reservation": 32 << 20}},
+        ),
+        ({"memory_high": "32m"}, {"unified": {"memory.high": str(32 << 20)}}),
+        ({"oom_group": True}, {"unified": {"memory.oom.group": "1"}}),
+        ({"cpu_shares": "512"}, {"cpu": {"shares": 512}}),
+        ({"cpu_shares": "0"}, {}),
+        ({"cpu_quota": "50000"}, {"cpu": {"quota": 50000, "period": 100000}}),
+        ({"cpu_quota": "5000", "cpu_period": "10000"}, {"cpu": {"quota": 5000, "period": 10000}}),
+        ({"cpu_quota": "-1", "cpu_period": "10000"}, {}),
+        ({"cpu_period": "10000"}, {}),
+        ({"cpuset_mems": "0"}, {"cpu": {"mems": "0"}}),
+        ({"blkio_weight": "300"}, {"blockIO": {"weight": 300}}),
+        ({"blkio_weight": "0"}, {}),
         ({"pids_limit": "50"}, {"pids": {"limit": 50}}),
         ({"pids_limit": "-1"}, {}),
         ({"pids_limit": "0"}, {}),
@@ -306,6 +322,36 @@ def test_resources(values: dict[str, str], expected: dict[str, Any]) -> None:
     found = build(**values)["linux"]["resources"]
     del found["devices"]
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("option", "rate", "field", "expected"),
+    [
+        ("device_read_bps", "1m", "throttleReadBpsDevice", 1 << 20),
+        ("device_write_bps", "2k", "throttleWriteBpsDevice", 2048),
+        ("device_read_iops", "300", "throttleReadIOPSDevice", 300),
+        ("device_write_iops", "400", "throttleWriteIOPSDevice", 400),
+    ],
+)
+def test_a_disk_is_named_by_its_numbers(
+    option: str, rate: str, field: str, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pycontainer.kernel.block_device.whole_disk", lambda path: (8, len(path)))
+    found = build(**{option: [f"/dev/sda:{rate}", "/dev/b:9", "/dev/b:0"]})["linux"]["resources"]["blockIO"]
+    assert found == {field: [{"major": 8, "minor": 8, "rate": expected}]}, "and 0 is no limit"
+
+
+@pytest.mark.parametrize(
+    ("values", "size"), [({}, "65536k"), ({"shm_size": "0"}, "65536k"), ({"shm_size": "1g"}, "1048576k"),
+                         ({"shm_size": "5000"}, "5000")],
+)  # fmt: skip
+def test_the_size_of_shared_memory(values: dict[str, str], size: str) -> None:
+    assert f"size={size}" in mount(build(**values), "/dev/shm")["options"]
+
+
+def test_the_oom_score() -> None:
+    assert build()["process"]["oomScoreAdj"] == 0
+    assert build(oom_score_adj="-300")["process"]["oomScoreAdj"] == -300
 
 
 def test_flags_that_are_copied() -> None:

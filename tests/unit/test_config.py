@@ -100,7 +100,7 @@ def test_any_text_is_a_size_or_refused(text: str) -> None:
 )
 def test_memory(values: dict[str, str], memory: int | None, swap: int | None) -> None:
     found = make(**values)
-    assert (found.resources.memory, found.resources.swap) == (memory, swap)
+    assert (found.resources.memory.limit, found.resources.memory.swap) == (memory, swap)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_memory_that_makes_no_sense(values: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("text", "cpus"), [("0.01", 0.01), ("0.5", 0.5), ("1", 1.0), ("1.0", 1.0), (".5", 0.5)])
 def test_cpus(text: str, cpus: float) -> None:
-    assert make(cpus=text).resources.cpus == cpus
+    assert make(cpus=text).resources.processor.cpus == cpus
 
 
 @pytest.mark.parametrize("text", ["", "0.009", "-1", "x", "nan", "inf", "1,5", "100000"])
@@ -128,26 +128,26 @@ def test_what_is_no_number_of_cpus(text: str) -> None:
 
 def test_cpus_end_where_the_machine_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    assert make(cpus="4").resources.cpus == 4
+    assert make(cpus="4").resources.processor.cpus == 4
     assert "0.01 to 4" in refused(cpus="4.01").hint
-    assert make(cpus="0").resources.cpus is None
+    assert make(cpus="0").resources.processor.cpus is None
 
 
 def test_a_container_outlives_the_processors_that_it_was_made_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
-    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: set(range(8)))
+    monkeypatch.setattr("pycontainer.engine.config.processor._online", lambda: set(range(8)))
     text = make(cpus="8", cpuset_cpus="7").to_json()
     monkeypatch.setattr(os, "cpu_count", lambda: 4)
-    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: set(range(4)))
+    monkeypatch.setattr("pycontainer.engine.config.processor._online", lambda: set(range(4)))
     refused(cpus="8")
     refused(cpuset_cpus="7")
-    assert ContainerConfig.from_json(text).resources.cpus == 8
+    assert ContainerConfig.from_json(text).resources.processor.cpus == 8
 
 
 @pytest.mark.parametrize("text", ["0", "1-2", "0,1-2,5", "5,5", ""])
 def test_cpuset(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: {0, 1, 2, 5})
-    assert make(cpuset_cpus=text).resources.cpuset_cpus == text
+    monkeypatch.setattr("pycontainer.engine.config.processor._online", lambda: {0, 1, 2, 5})
+    assert make(cpuset_cpus=text).resources.processor.cpuset_cpus == text
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_cpuset(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_is_no_cpuset(text: str, cause: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pycontainer.engine.config.resources._online", lambda: {0, 1, 2, 5})
+    monkeypatch.setattr("pycontainer.engine.config.processor._online", lambda: {0, 1, 2, 5})
     error = refused(cpuset_cpus=text)
     assert cause in error.cause
     assert error.hint in ("there are 0-2,5", "numbers and ranges, such as 0-2,4")
@@ -446,3 +446,53 @@ def test_defaults() -> None:
         None,
         None,
     )
+
+
+NONSENSE: dict[str, tuple[dict[str, Any], str, str]] = {
+    "reservation above the limit": ({"memory": "64m", "memory_reservation": "65m"}, "--memory-reservation", "128m"),
+    "high above the limit": ({"memory": "64m", "memory_high": "65m"}, "--memory-high", "-m 128m"),
+    "high is too little": ({"memory_high": "1m"}, "--memory-high", "6m"),
+    "reservation of nothing": ({"memory_reservation": "-1"}, "--memory-reservation", "0"),
+    "shares that are none": ({"cpu_shares": "-2"}, "--cpu-shares", "512"),
+    "shares in words": ({"cpu_shares": "half"}, "--cpu-shares", "100"),
+    "quota too small": ({"cpu_quota": "999"}, "--cpu-quota", "50000"),
+    "period too small": ({"cpu_period": "999"}, "--cpu-period", "100000"),
+    "period too long": ({"cpu_period": "1000001"}, "--cpu-period", "100000"),
+    "cpus and quota": ({"cpus": "0.5", "cpu_quota": "5000"}, "--cpus", "--cpu-quota 50000"),
+    "cpus and period": ({"cpus": "0.5", "cpu_period": "5000"}, "--cpus", "--cpu-period 100000"),
+    "memory nodes": ({"cpuset_mems": "all"}, "--cpuset-mems", "0-2,4"),
+    "a memory node that is not there": ({"cpuset_mems": "9999"}, "--cpuset-mems", "there are 0"),
+    "weight too small": ({"blkio_weight": "9"}, "--blkio-weight", "300"),
+    "weight too big": ({"blkio_weight": "1001"}, "--blkio-weight", "300"),
+    "rate without a device": ({"device_read_bps": ["1m"]}, "--device-read-bps", "/dev/sda:10m"),
+    "rate of a name": ({"device_read_bps": ["sda:1m"]}, "--device-read-bps", "/dev/sda:10m"),
+    "no rate": ({"device_write_bps": ["/dev/sda:"]}, "--device-write-bps", "/dev/sda:10m"),
+    "negative rate": ({"device_write_bps": ["/dev/sda:-1"]}, "--device-write-bps", "/dev/sda:10m"),
+    "operations with a unit": ({"device_read_iops": ["/dev/sda:5m"]}, "--device-read-iops", "/dev/sda:500"),
+    "no such device": ({"device_write_iops": ["/dev/nosuch:5"]}, "--device-write-iops", "lsblk"),
+    "no block device": ({"device_write_iops": ["/dev/null:5"]}, "--device-write-iops", "lsblk"),
+    "OOM score": ({"oom_score_adj": "1001"}, "--oom-score-adj", "500"),
+    "OOM killer": ({"oom_kill_disable": True}, "--oom-kill-disable", "--memory-high"),
+    "swappiness": ({"memory_swappiness": "60"}, "--memory-swappiness", "--memory-swap"),
+    "shared memory": ({"shm_size": "-1"}, "--shm-size", "256m"),
+    "shared memory in words": ({"shm_size": "much"}, "--shm-size", "64m"),
+    "cgroup above all": ({"cgroup_parent": "/a/../.."}, "--cgroup-parent", "/batch"),
+    "cgroup of systemd": ({"cgroup_parent": "a:b:c"}, "--cgroup-parent", "/batch"),
+    "the root cgroup": ({"cgroup_parent": "/"}, "--cgroup-parent", "/batch"),
+}
+
+
+@pytest.mark.parametrize(("values", "flag", "example"), NONSENSE.values(), ids=NONSENSE)
+def test_a_limit_that_makes_no_sense(values: dict[str, Any], flag: str, example: str) -> None:
+    error = refused(**values)
+    assert error.step == flag
+    assert example in error.hint
+
+
+def test_what_version_2_has_not_may_be_said_where_it_changes_nothing() -> None:
+    make(memory_swappiness="-1", oom_kill_disable=False)
+
+
+@pytest.mark.parametrize(("text", "parent"), [("", ""), ("/batch", "batch"), ("batch/nightly/", "batch/nightly")])
+def test_cgroup_parent(text: str, parent: str) -> None:
+    assert make(cgroup_parent=text).resources.cgroup_parent == parent

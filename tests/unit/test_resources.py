@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pathlib
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainer.errors import HostError, UsageError
-from pycontainer.runtime import resources
+from pycontainer.kernel.operation import Journal
+from pycontainer.runtime import limits, resources
 
 M = 1 << 20
 
@@ -172,3 +174,29 @@ def test_cpu_weight(shares: int, weight: int) -> None:
 @pytest.mark.parametrize(("weight", "expected"), [(10, 1), (500, 4950), (1000, 10000)])
 def test_io_weight(weight: int, expected: int) -> None:
     assert resources.io_weight(weight) == expected
+
+
+def test_bfq_takes_the_weight_as_it_is() -> None:
+    (limit,) = resources.limits({"blockIO": {"weight": 300}})
+    assert limit.instead is not None
+    assert (limit.instead.file, limit.instead.value) == ("io.bfq.weight", "300")
+
+
+@pytest.mark.parametrize(
+    ("files", "written"),
+    [(["io.weight"], "io.weight"), (["io.bfq.weight"], "io.bfq.weight"), (["io.weight", "io.bfq.weight"], "io.weight")],
+)
+def test_a_weight_is_written_where_the_kernel_has_it(tmp_path: pathlib.Path, files: list[str], written: str) -> None:
+    for name in files:
+        (tmp_path / name).touch()
+    (limit,) = resources.limits({"blockIO": {"weight": 300}})
+    limits.write(str(tmp_path), limit, Journal())
+    assert {name: (tmp_path / name).read_text() for name in files if (tmp_path / name).read_text()} == {
+        written: {"io.weight": "default 2930", "io.bfq.weight": "300"}[written]
+    }
+
+
+def test_a_kernel_without_weights_is_named(tmp_path: pathlib.Path) -> None:
+    (limit,) = resources.limits({"blockIO": {"weight": 300}})
+    with pytest.raises(HostError, match=r"neither io\.weight nor io\.bfq\.weight"):
+        limits.write(str(tmp_path), limit, Journal())

@@ -18,13 +18,14 @@ class Process:
 
     command        the words after the image's name, [] where there were none
     entrypoint     "" takes the image's away, None leaves it
+    oom_score_adj  -1,000 to 1,000: how soon the kernel takes it when the machine is out of memory
     environment    (name, value); the value is None where the name is to be taken away
     stop_signal    its number, None where it was not said
     stop_timeout   seconds, -1 for ever, None where it was not said
     """
 
-    __slots__ = ("command", "entrypoint", "environment", "init", "interactive", "stop_signal", "stop_timeout", "tty",
-                 "user", "workdir")  # fmt: skip
+    __slots__ = ("command", "entrypoint", "environment", "init", "interactive", "oom_score_adj", "stop_signal",
+                 "stop_timeout", "tty", "user", "workdir")  # fmt: skip
 
     def __init__(self, command: list[str], values: Values) -> None:
         self.command = command
@@ -32,6 +33,7 @@ class Process:
         self.environment = [_variable(text) for text in values.get("env") or []]
         self.init = bool(values.get("init"))
         self.interactive = bool(values.get("interactive"))
+        self.oom_score_adj = _oom_score_adj(values.get("oom_score_adj"))
         self.stop_signal = _signal(values.get("stop_signal"))
         self.stop_timeout: int | None = optional(integer, "--stop-timeout", values.get("stop_timeout"))
         self.tty = bool(values.get("tty"))
@@ -44,6 +46,14 @@ class Process:
 def _variable(text: str) -> tuple[str, str | None]:
     key, equals, value = text.partition("=")
     return key, value if equals else None
+
+
+def _oom_score_adj(text: str | None) -> int:
+    value = optional(integer, "--oom-score-adj", text) or 0
+    if not -1000 <= value <= 1000:
+        hint = "-1000 to 1000, such as --oom-score-adj 500: the more, the sooner the kernel takes it"
+        raise UsageError("--oom-score-adj", repr(text), "not an OOM score", hint)
+    return value
 
 
 def _signal(text: str | None) -> int | None:
