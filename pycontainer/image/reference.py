@@ -14,6 +14,7 @@ DEFAULT_DOMAIN = "docker.io"
 OFFICIAL_PREFIX = "library/"
 DEFAULT_TAG = "latest"
 MAX_PATH_LENGTH = 255
+HUB = "registry-1.docker.io"  # where the images of the default domain are
 _HTTPS = ":443"
 
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -104,7 +105,8 @@ def canonical(name: str) -> str:
     """A repository, or the beginning of one: one text for all that lead to the same registry."""
     domain, slash, path = name.partition("/")
     # Whatever the case, and with the port of https or without, it is the same host.
-    return domain.lower().removesuffix(_HTTPS) + slash + path
+    host = domain.lower().removesuffix(_HTTPS)
+    return (DEFAULT_DOMAIN if host == HUB else host) + slash + path
 
 
 def _split_domain(text: str) -> tuple[str, str]:

@@ -57,7 +57,8 @@ class TestFind:
         assert prefix("r.io/team/app/deep/er") == "r.io/team/app/deep"
         assert prefix("r.io:5000/team/app") is None
         assert prefix("sub.r.io/team") is None
-        for name in ("alpine", "library/alpine:3", "docker.io/alpine", "index.docker.io/library/alpine"):
+        for name in ("alpine", "library/alpine:3", "docker.io/alpine", "index.docker.io/library/alpine",
+                     "registry-1.docker.io/library/alpine"):  # fmt: skip
             assert prefix(name) == "docker.io/library/alpine"
         assert prefix("busybox") is None
         # As people write an official image, and a repository below that name.

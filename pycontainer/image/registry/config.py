@@ -25,10 +25,9 @@ from urllib.parse import urlsplit
 
 from pycontainer.errors import UsageError
 from pycontainer.image import config_file, reference
-from pycontainer.image.reference import DEFAULT_DOMAIN, canonical
+from pycontainer.image.reference import DEFAULT_DOMAIN, HUB, canonical
 
 _CERTIFICATES = "/etc/pycontainer/certs.d:/etc/docker/certs.d"
-_HUB = "registry-1.docker.io"
 _STEP = config_file.STEP
 _TABLES = ("images", "registry", "signatures")
 
@@ -53,7 +52,7 @@ def endpoints(domain: str, *, mirrors: bool = True) -> list[Endpoint]:
     entry = _entries().get(domain, {})
     insecure = entry.get("insecure", False)
     urls = [mirror.rstrip("/") for mirror in entry.get("mirrors", []) if mirrors]
-    host = _HUB if domain == DEFAULT_DOMAIN else domain
+    host = HUB if domain == DEFAULT_DOMAIN else domain
     urls.append(f"https://{host}")
     if insecure or _is_loopback(host):
         # As docker has it for a registry on this machine, which mostly has no certificate.
