@@ -114,6 +114,9 @@ CONTAINER = [
     Command("kill", "stop:kill", "CONTAINER...", "Send a signal to containers.", [
         Option("-s --signal", "text", "SIGNAL", "Which one (SIGKILL)."),
     ]),
+    Command("why", "why:explain", "CONTAINER...", "Say why containers do not run, or what is wrong with them.", [
+        Option("--json", "flag", "", "All that is known, as JSON."),
+    ]),
     Command("pause", "stop:pause", "CONTAINER...", "Freeze all processes of containers.", []),
     Command("unpause", "stop:unpause", "CONTAINER...", "Let them go on.", []),
     Command("wait", "stop:wait", "CONTAINER...", "Wait until containers have ended and print their exit statuses.", []),

@@ -27,7 +27,7 @@ def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
             if not force:
                 raise
             # It is said, and no failure: what --force is to bring about is the case. As docker has it.
-            notice(str(error))
+            notice(str(error).partition("\n")[0])
         else:
             sys.stdout.write(f"{name}\n")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycontainer.engine import inspect_config, ports, volumes
+from pycontainer.engine import evidence, inspect_config, ports, volumes
 from pycontainer.engine.networks import NO_TIME, Endpoint
 from pycontainer.image.store import Store
 from pycontainer.monitor.clock import rfc3339
@@ -34,7 +34,7 @@ def describe(settings: Settings, connection: sqlite3.Connection, container: Cont
         "Created": rfc3339(container.created),
         "Path": path,
         "Args": args,
-        "State": state(container),
+        "State": state(settings, container),
         "Image": container.image_id,
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
@@ -56,14 +56,20 @@ def describe(settings: Settings, connection: sqlite3.Connection, container: Cont
     }
 
 
-def state(container: Container) -> Json:
-    """`State`; docker calls a container running that is paused or waits for its restart."""
+def state(settings: Settings, container: Container) -> Json:
+    """`State`; docker calls a container running that is paused or waits for its restart.
+
+    OOMKilled says that the container's own cgroup has counted a kill in its last run, of whichever process; OOMKills is
+    ours, and says how many.
+    """
+    kills = evidence.count_oom_kills(settings, container.id, active=container.is_active)
     found: Json = {
         "Status": container.shown_status,
         "Running": container.status in ("running", "paused", "restarting"),
         "Paused": container.status == "paused",
         "Restarting": container.status == "restarting",
-        "OOMKilled": False,
+        "OOMKilled": kills > 0,
+        "OOMKills": kills,
         "Dead": False,
         "Pid": container.pid,
         "ExitCode": container.exit_status or 0,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import bundle, containers, create, health, repair, teardown
+from pycontainer.engine import bundle, containers, create, evidence, health, repair, teardown
 from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.database import Error, keep_reserve, open_database
 from pycontainer.engine.settings import Settings
 from pycontainer.engine.wiring import Wiring
 from pycontainer.errors import PycontainerError
 from pycontainer.image.store import Store
-from pycontainer.kernel import descriptors, namespace, process, signals
+from pycontainer.kernel import cgroup, descriptors, namespace, process, signals
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Undo
 from pycontainer.monitor import messages
@@ -88,7 +88,11 @@ class Work:
         if message["do"] == "give up":
             give_up(self._settings, self._database(), container_id, status, message["error"])
             return {}, []
-        return end(self._settings, self._database(), container_id, status, stopping=message["stopping"]), []
+        log = passed[0] if passed else -1
+        try:
+            return end(self._settings, self._database(), container_id, status, message, log), []
+        finally:
+            messages.close_all(passed)
 
     def _database(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -191,6 +195,7 @@ def _take(
         return create.make(settings, connection, request.config, container_id)
     if containers.get(connection, container_id).status in containers.OWNED:
         teardown.put_away_dead(settings, connection, container_id)
+    evidence.forget(settings, container_id)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         containers.set_starting(connection, container_id)
@@ -208,27 +213,58 @@ def give_up(
 
 
 def end(
-    settings: Settings, connection: sqlite3.Connection, container_id: str, exit_status: int, *, stopping: bool
+    settings: Settings,
+    connection: sqlite3.Connection,
+    container_id: str,
+    exit_status: int,
+    message: Message,
+    log: int,
 ) -> Message:
     """Record the end of a run, and put it away unless its policy starts it again.
 
-    stopping  a user asked for it: no restart
+    message  "stopping": a user asked for it, no restart; "seen": what the monitor knows of the run
+    log      a descriptor of kernel_log.open_at_end, -1 for none
 
-    Returns {"restart": whether it is started again, "removed": whether nothing is left of it}. Raises OSError,
-    PycontainerError.
+    Returns {"restart": whether it is started again, "removed": whether nothing is left of it, "oom": a line for the
+    user where the OOM killer ended it}. Raises OSError, PycontainerError.
     """
-    teardown.end_processes(settings, container_id)
     container = containers.get(connection, container_id)
-    # Read now, because `update --restart` may have changed it.
-    if not stopping and container.config.restart.applies(exit_status, container.restart_count):
+    found = _gather(settings, container, message["seen"], log)
+    teardown.end_processes(settings, container_id)
+    # Read again, because `update --restart` may have changed it.
+    container = containers.get(connection, container_id)
+    oom = ""
+    if evidence.oom_kills(found):
+        from pycontainer.engine import why
+
+        oom = why.oom_line(containers.get(connection, container_id), exit_status, found)
+    answer: Message = {"restart": False, "removed": False, "oom": oom}
+    if not message["stopping"] and container.config.restart.applies(exit_status, container.restart_count):
         with connection:
             connection.execute("BEGIN IMMEDIATE")
             containers.set_restarting(connection, container_id, exit_status)
-        return {"restart": True, "removed": False}
+        return answer | {"restart": True}
     if container.status in containers.OWNED:
         _set_exited(settings, connection, container_id, exit_status)
     teardown.put_away(settings, connection, container_id)
-    return {"restart": False, "removed": container.config.remove}
+    return answer | {"removed": container.config.remove}
+
+
+def _gather(settings: Settings, container: containers.Container, seen: Message, log: int) -> Message:
+    """Read what the container's cgroup tells, before it goes, and keep it where the container stays."""
+    hierarchy = cgroup.find_hierarchy()
+    name = settings.cgroup(container.id)
+    found = {**seen, **(evidence.gather(hierarchy.mountpoint + name, name, log) if hierarchy is not None else {})}
+    if not container.config.remove:
+        evidence.store(settings, container.id, found)
+    return found
+
+
+def note_oom(settings: Settings, container_id: str, log: int) -> None:
+    """Record that the OOM killer has ended a process of a container that may run on. Raises OSError, HostError."""
+    kills = evidence.read_kills(log, settings.cgroup(container_id)) if log >= 0 else []
+    evidence.store(settings, container_id, {"kills": kills})
+    record(settings, containers.note, container_id, "oom")
 
 
 def _set_exited(

@@ -21,12 +21,15 @@ from pycontainer.errors import Conflict, HostError, PycontainerError
 from pycontainer.monitor import errand, messages
 from pycontainer.monitor.log_writer import LogWriter
 from pycontainer.monitor.monitor import Monitor, Recorder, Run
+from pycontainer.monitor.witness import Witness
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
     from collections.abc import Callable, Sequence
     from typing import Any
+
+    from pycontainer.monitor.messages import Message
 
 _PATIENCE = 2.0  # seconds
 
@@ -177,20 +180,36 @@ class Supervisor(Recorder):
     def _end(self, status: int) -> bool:
         """Record the end of a run and return what it held, by a child; whether it is to be started again."""
         stopping = self.monitor.is_stopping
-        message = {"do": "end", "id": self._id, "status": status, "stopping": stopping}
+        message = {"do": "end", "id": self._id, "status": status, "stopping": stopping, **self._account()}
+        witness = self.monitor.witness
+        passed = [witness.log] if witness is not None and witness.log >= 0 else []
         try:
-            answer, _ = self._ask(message)
+            answer, _ = self._ask(message, passed)
         except OSError as error:
             if not is_no_space(error):
                 raise
             # The child has the root file system mounted, and with it what it removed: another one finds it free.
             self.close()
-            answer, _ = self._ask(message)
+            answer, _ = self._ask(message, passed)
+        self.monitor.release()
+        if answer["oom"]:
+            self.monitor.server.send(self._request.client, {"say": "notice", "text": answer["oom"]})
         self.is_put_away = not answer["restart"]
         if not answer["removed"]:
             # It has the root file system mounted, which must not be so twice.
             self.close()
         return bool(answer["restart"])
+
+    def _account(self) -> Message:
+        """What the monitor has seen of the run, for evidence.py."""
+        witness = self.monitor.witness
+        return {
+            "seen": {
+                "ended_by": self.monitor.ended_by,
+                "sent": self.monitor.sent,
+                "samples": witness.samples if witness is not None else [],
+            }
+        }
 
     def _ask(self, message: messages.Message, passed: Sequence[int] = ()) -> tuple[messages.Message, list[int]]:
         """Have it done by a child, a new one where there is none. Raises what it raises, HostError, OSError."""
@@ -223,6 +242,9 @@ class Supervisor(Recorder):
 
     def health(self, health: dict[str, Any], changed: bool) -> None:
         self._record(containers.set_health, health, changed=changed)
+
+    def oom_killed(self, witness: Witness) -> None:
+        self._do(lambda: start.note_oom(self._settings, self._id, witness.log))
 
     def _record(self, function: Callable[..., object], *arguments: Any, **options: Any) -> None:
         """Call `function(connection, id, …)` in a transaction, by a child."""

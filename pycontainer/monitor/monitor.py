@@ -18,6 +18,7 @@ from pycontainer.monitor.checks import CheckRunner
 from pycontainer.monitor.health import HealthCheck
 from pycontainer.monitor.server import Server
 from pycontainer.monitor.stdio import Stdio
+from pycontainer.monitor.witness import Witness
 from pycontainer.runtime import deliver
 
 TYPE_CHECKING = False
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
     from pycontainer.monitor.log_writer import LogWriter
     from pycontainer.monitor.messages import Message
+
+
+_MOST_SENT = 20
 
 
 class Recorder:
@@ -43,6 +47,9 @@ class Recorder:
 
     def health(self, health: dict[str, Any], changed: bool) -> None:
         """A health check has ended; `changed` when the status is another one."""
+
+    def oom_killed(self, witness: Witness) -> None:
+        """The OOM killer has ended a process of the container, which may run on."""
 
 
 class Run:
@@ -81,6 +88,9 @@ class Monitor:
 
     is_stopping  somebody asked for its end: no restart
     log          where its output is kept, or None
+    witness      of the last run, to be closed by `release`; None where there is no cgroup
+    sent         (signal, on whose behalf) of what was sent to the program in the last run
+    ended_by     the signal that ended the program in the last run, 0 where it ended by itself
     """
 
     def __init__(self, container_id: str, recorder: Recorder) -> None:
@@ -88,6 +98,9 @@ class Monitor:
         self.server = Server(self.loop, self._handle)
         self.is_stopping = False
         self.log: LogWriter | None = None
+        self.witness: Witness | None = None
+        self.sent: list[tuple[int, str]] = []
+        self.ended_by = 0
         self._id = container_id
         self._recorder = recorder
         self._run: Run | None = None
@@ -109,6 +122,7 @@ class Monitor:
         What the program has written last may still be on its way to that client: `flush`.
         """
         self._run, self._fatal, self._status = run, 0, None
+        self.sent, self.ended_by = [], 0
         self._stdio = Stdio(
             self.loop,
             run.pidfd,
@@ -118,10 +132,12 @@ class Monitor:
             once=run.once,
             log=self.log.write if self.log is not None else None,
         )
-        self._stdio.on_interrupt = self._deliver  # type: ignore[method-assign]
+        self._stdio.on_interrupt = self._interrupt  # type: ignore[method-assign]
         self._stdio.connect(*pipes)
         if run.check is not None:
             self._checks = CheckRunner(self.loop, run.state, run.check, self._recorder.health)
+        if run.cgroup:
+            self.witness = Witness(self.loop, run.cgroup, self._take_kill)
         self.loop.watch(run.pidfd, READ, self._take_end)
         status = self._wait()
         self._stdio.drain()
@@ -143,7 +159,17 @@ class Monitor:
     def _take_end(self) -> None:
         assert self._run is not None
         self.loop.forget(self._run.pidfd)
-        self._status = deliver.wait(self._run.pidfd, self._fatal)
+        self._status, self.ended_by = deliver.reap(self._run.pidfd, self._fatal)
+
+    def _take_kill(self) -> None:
+        assert self.witness is not None
+        self._recorder.oom_killed(self.witness)
+
+    def release(self) -> None:
+        """What was seen of the last run is known by now."""
+        if self.witness is not None:
+            self.witness.close()
+            self.witness = None
 
     def finish(self, status: int, foreground: _socket.socket) -> None:
         """Tell every client that the container is down; the one in the foreground when it has got all of the output."""
@@ -177,7 +203,7 @@ class Monitor:
 
     def _take_signal(self) -> None:
         os.read(self._wake, 4096)
-        self._stop({})
+        self._stop({}, "shutdown")
 
     # What clients may ask for: messages.py.
 
@@ -191,13 +217,15 @@ class Monitor:
             if self._stdio is not None:
                 self._stdio.resize(int(message["rows"]), int(message["columns"]))
         elif request == "signal":
-            self._deliver(int(message["number"]))
+            self._deliver(int(message["number"]), "client")
         elif request == "close":
             if self._stdio is not None:
                 self._stdio.close_output(int(message["stream"]))
         elif request == "wait":
             # Being connected is all it takes: every client is told of the end.
             server.send(client, {"say": "done"})
+        elif request == "samples":
+            server.send(client, {"say": "done", "samples": self.witness.samples if self.witness is not None else []})
         else:
             self._obey(str(request), message)
             server.send(client, {"say": "done"})
@@ -226,9 +254,15 @@ class Monitor:
         inode, offset = self.log.position()
         server.send(client, {"say": "done", "inode": inode, "offset": offset})
 
-    def _deliver(self, number: int) -> None:
-        if self._run is not None and self._status is None and deliver.deliver(self._run.pidfd, number):
+    def _deliver(self, number: int, sender: str) -> None:
+        if self._run is None or self._status is not None:
+            return
+        self.sent = [*self.sent[-_MOST_SENT:], (number, sender)]
+        if deliver.deliver(self._run.pidfd, number):
             self._fatal = number
+
+    def _interrupt(self, number: int) -> None:
+        self._deliver(number, "terminal")
 
     def _kill(self, number: int) -> None:
         if self._run is None or self._status is not None:
@@ -241,21 +275,21 @@ class Monitor:
             self._recorder.stopped()
             self.is_stopping = True
         self._recorder.signalled(number)
-        self._deliver(number)
+        self._deliver(number, "kill")
         if self.is_stopping and number == signals.SIGKILL:
             self._thaw()
 
-    def _stop(self, message: Message) -> None:
+    def _stop(self, message: Message, sender: str = "stop") -> None:
         self.is_stopping = True
         if self._run is None or self._status is not None:
             return
-        self._deliver(message.get("signal") or self._run.stop_signal)
+        self._deliver(message.get("signal") or self._run.stop_signal, sender)
         self._thaw()
         timeout = message.get("timeout")
         if timeout is None:
             timeout = self._run.stop_timeout
         if timeout >= 0 and self._killer is None:
-            self._killer = self.loop.after(timeout, lambda: self._deliver(signals.SIGKILL))
+            self._killer = self.loop.after(timeout, lambda: self._deliver(signals.SIGKILL, "timeout"))
 
     def _freeze(self, frozen: bool) -> None:
         if self._run is None or not self._run.cgroup:

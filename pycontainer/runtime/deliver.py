@@ -49,8 +49,14 @@ def wait(pidfd: int, fatal: int) -> int:
 
     Raises ChildProcessError where it is no child of ours, or was reaped.
     """
+    return reap(pidfd, fatal)[0]
+
+
+def reap(pidfd: int, fatal: int) -> tuple[int, int]:
+    """As `wait`, with the signal that ended it, 0 where it ended by itself: it may choose any status for that."""
     result = os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
     assert result is not None
     if result.si_code == os.CLD_EXITED:
-        return result.si_status
-    return 128 + (fatal if fatal and result.si_status == signals.SIGKILL else result.si_status)
+        return result.si_status, 0
+    number = fatal if fatal and result.si_status == signals.SIGKILL else result.si_status
+    return 128 + number, number

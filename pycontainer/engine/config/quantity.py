@@ -30,6 +30,16 @@ def parse_size(flag: str, text: str) -> int:
         raise UsageError(flag, repr(text), "not a size", "write a number with k, m or g, such as 64m or 1.5g") from None
 
 
+def format_size(size: int) -> str:
+    """Bytes as `parse_size` reads them, with three significant digits: "64m", "1.5g", "312k"."""
+    value, unit = float(size), ""
+    for larger in "kmgtp":
+        if value < 1023.5:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.0f}{unit}" if value >= 100 or not unit else f"{value:.3g}{unit}"
+
+
 def integer(flag: str, text: str) -> int:
     try:
         return int(text)
