@@ -62,7 +62,9 @@ def serve(settings: Settings, ready: int) -> None:
     """Fork a process for each connection. Raises OSError."""
     # Everything a child may need, imported before it is forked, so that it is shared.
     from pycontainer.engine import exec, repair, supervise, teardown  # noqa: F401
+    from pycontainer.image import policy
 
+    policy.prepare()
     process.set_name(PROCESS_NAME)
     lock = os.open(f"{settings.state}/launcher.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:

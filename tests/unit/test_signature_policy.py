@@ -143,3 +143,26 @@ def test_no_parser_is_imported_without_such_a_table(tmp_path: pathlib.Path, text
         [sys.executable, "-S", "-c", script], env=environment, capture_output=True, text=True, check=True
     )
     assert set(result.stdout.split()).isdisjoint({"tomllib", "re", "hashlib", "pycontainer.image.reference"})
+
+
+def test_what_a_check_imports_is_there_before(tmp_path: pathlib.Path) -> None:
+    """So that no container waits for it that the launcher makes."""
+    (tmp_path / "key.pub").write_text("key")
+    path = tmp_path / "config.toml"
+    path.write_text(f'[signatures]\n"r.io" = "{tmp_path}/key.pub"\n')
+    script = """
+import sys
+from pycontainer.image import policy
+class Image: id, names = "x", ["r.io/app:1"]
+class Store: is_verified = staticmethod(lambda *_: True)
+policy.prepare()
+before = set(sys.modules)
+policy.check(Store, Image, "r.io/app:1")
+print("tomllib" in before, *set(sys.modules) - before)
+"""
+    environment = {"PYCONTAINER_CONFIG": str(path), "PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-S", "-c", script]
+    assert subprocess.run(command, env=environment, capture_output=True, check=True).stdout == b"True\n"
+    path.write_text("[signatures")
+    script = "from pycontainer.image import policy; policy.prepare()"
+    subprocess.run([sys.executable, "-S", "-c", script], env=environment, check=True)
