@@ -162,3 +162,59 @@ def test_a_limit_that_this_kernel_lacks_is_refused(pycontainer, busybox: str) ->
 def test_the_container_sees_its_own_limits(pycontainer, busybox: str) -> None:
     result = run(pycontainer, "-m", "64m", busybox, "cat", "/sys/fs/cgroup/memory.max")
     assert result.stdout == f"{64 << 20}\n"
+
+
+def test_above_the_high_mark_it_is_slowed_down_and_lives(pycontainer, busybox: str) -> None:
+    script = """
+    x=$(head -c 30000000 /dev/zero | tr '\\0' x)
+    echo size ${#x}
+    cat /sys/fs/cgroup/memory.events
+    echo current $(cat /sys/fs/cgroup/memory.current)
+    """
+    result = run(pycontainer, "--memory-high", "16m", busybox, "sh", "-c", script)
+    found = {key: int(number) for key, number in map(str.split, result.stdout.splitlines())}
+    assert result.returncode == 0
+    assert (found["size"], found["oom_kill"]) == (30000000, 0)
+    assert found["high"] > 0, "the kernel has slowed it down"
+    assert found["current"] < 30000000, "and has taken back what it had"
+
+
+def test_three_times_the_shares_are_three_times_the_processor(pycontainer, busybox: str) -> None:
+    # On one processor, because they compete only there.
+    one = ["--cpuset-cpus", "0"] if os.cpu_count() != 1 else []
+    loop = [*one, busybox, "sh", "-c", "while :; do :; done"]
+    with (
+        running(pycontainer, "--cpu-shares", "3072", *loop) as more,
+        running(pycontainer, "--cpu-shares", "1024", *loop) as less,
+    ):
+        before = [value(cgroup / "cpu.stat", "usage_usec") for cgroup in (more, less)]
+        wait_until(lambda: value(less / "cpu.stat", "usage_usec") - before[1] > 2_000_000)
+        used = [
+            value(cgroup / "cpu.stat", "usage_usec") - begin for cgroup, begin in zip((more, less), before, strict=True)
+        ]
+        assert 3 * 0.85 <= used[0] / used[1] <= 3 * 1.15
+
+
+@pytest.mark.parametrize(
+    ("flag", "program", "key"),
+    [
+        ("--device-write-bps", "while :; do dd if=/dev/zero of=/file bs=64k count=160 oflag=direct; done", "wbytes"),
+        ("--device-read-bps", "while :; do dd if=/file of=/dev/null bs=64k iflag=direct; done", "rbytes"),
+    ],
+)
+def test_a_disk_is_no_faster_than_allowed(pycontainer, busybox: str, flag: str, program: str, key: str) -> None:
+    prepare = "dd if=/dev/zero of=/file bs=64k count=160 conv=fsync 2>/dev/null; "
+    script = (prepare if key == "rbytes" else "") + program
+    with running(pycontainer, flag, f"{DISK}:2m", busybox, "sh", "-c", script) as cgroup:
+
+        def moved() -> int:
+            for line in (cgroup / "io.stat").read_text().splitlines():
+                if line.startswith(f"{NUMBER} "):
+                    return int(dict(word.split("=") for word in line.split()[1:]).get(key, 0))
+            return 0
+
+        wait_until(lambda: moved() > 1 << 20)
+        first, begin = moved(), time.monotonic()
+        wait_until(lambda: moved() - first >= 8 << 20)
+        rate = (moved() - first) / (time.monotonic() - begin)
+        assert 0.8 <= rate / (2 << 20) <= 1.2
