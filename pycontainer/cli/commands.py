@@ -7,7 +7,7 @@ operands): `values` holds the options that were given, by name.
 
 from __future__ import annotations
 
-from pycontainer.cli.options import CREATE, RUN, Option
+from pycontainer.cli.options import CREATE, LIMITS, RUN, Option
 from pycontainer.errors import UsageError
 
 TYPE_CHECKING = False
@@ -125,7 +125,8 @@ CONTAINER = [
         Option("-v --volumes", "flag", "", "Remove their anonymous volumes too."),
     ]),
     Command("rename", "rename:rename", "CONTAINER NAME", "Give a container another name.", []),
-    Command("update", "rename:update", "CONTAINER...", "Change containers.", [
+    Command("update", "update:update", "CONTAINER...", "Change the limits of containers, also while they run.", [
+        *LIMITS,
         Option("--restart", "text", "POLICY", "no, on-failure[:N], always, unless-stopped."),
     ]),
     Command("ps", "ps:ps", "", "List containers.", _LIST),

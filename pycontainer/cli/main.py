@@ -147,6 +147,7 @@ def for_each(names: Iterable[str], action: Callable[[str], None]) -> int:
             action(name)
         except PycontainerError as error:
             _print_error(str(error))
+            _print_notes(error)
             status = 1
     return status
 

@@ -184,3 +184,18 @@ def test_the_journal_explains_before_it_acts(tmp_path_factory: pytest.TempPathFa
     comment, heading, rest = path.read_text().partition("mounts\n")
     assert all(line.startswith("#") for line in comment.splitlines())
     assert heading + rest == f"mounts\n{block}{block}"
+
+
+def test_what_went_wrong_besides_is_told_of_each_name(capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(name: str) -> None:
+        error = errors.Conflict("update container", name, "no")
+        error.add_note(f"also: {name} besides")
+        raise error
+
+    assert main.for_each(["one", "two"], fail) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "pycontainer: update container: one: no",
+        "pycontainer: also: one besides",
+        "pycontainer: update container: two: no",
+        "pycontainer: also: two besides",
+    ]

@@ -1,0 +1,117 @@
+"""`update`: other limits for containers that run, and for their next start."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+
+import pytest
+from conftest import wait_until
+from test_limits import CGROUPS, DISK, NUMBER, running
+
+M = 1 << 20
+
+# One after another to one container that began with -m 64m: what is asked of it, and the file that then says so.
+TABLE: list[tuple[list[str], str, str]] = [
+    (["--pids-limit", "20"], "memory.max", str(64 * M)),
+    (["-m", "96m"], "pids.max", "20"),
+    (["-m", "96m"], "memory.max", str(96 * M)),
+    (["-m", "96m"], "memory.swap.max", "0"),
+    (["--memory-swap", "112m"], "memory.swap.max", str(16 * M)),
+    (["--memory-swap", "-1"], "memory.swap.max", "max"),
+    (["-m", "0"], "memory.max", "max"),
+    (["--memory-reservation", "32m"], "memory.low", str(32 * M)),
+    (["--memory-reservation", "0"], "memory.low", "0"),
+    (["--memory-high", "48m"], "memory.high", str(48 * M)),
+    (["--memory-high", "0"], "memory.high", "max"),
+    (["--oom-group"], "memory.oom.group", "1"),
+    (["--oom-group=false"], "memory.oom.group", "0"),
+    (["--cpus", "0.5"], "cpu.max", "50000 100000"),
+    (["--cpus", "0", "--cpu-quota", "3000", "--cpu-period", "9000"], "cpu.max", "3000 9000"),
+    (["--cpu-period", "8000"], "cpu.max", "3000 8000"),
+    (["--cpu-quota", "-1"], "cpu.max", "max 100000"),
+    (["--cpu-shares", "512"], "cpu.weight", "20"),
+    (["--cpu-shares", "0"], "cpu.weight", "100"),
+    (["--pids-limit", "-1"], "pids.max", "max"),
+    (["--device-read-bps", f"{DISK}:1m"], "io.max", f"{NUMBER} rbps=1048576 wbps=max riops=max wiops=max"),
+    (["--device-write-iops", f"{DISK}:9"], "io.max", f"{NUMBER} rbps=1048576 wbps=max riops=max wiops=9"),
+    (["--device-read-bps", f"{DISK}:0"], "io.max", f"{NUMBER} rbps=max wbps=max riops=max wiops=9"),
+    (["--device-write-iops", f"{DISK}:0"], "io.max", ""),
+]
+
+
+def test_each_flag_is_in_its_file_while_it_runs(pycontainer, sleeper: pathlib.Path) -> None:
+    wrong = []
+    for change, file, expected in TABLE:
+        result = pycontainer("update", *change, "sleeper")
+        found = (sleeper / file).read_text().strip()
+        if (result.returncode, result.stdout, found) != (0, "sleeper\n", expected):
+            wrong.append((change, found, expected, result.stderr))
+    assert not wrong
+
+
+def identity(pycontainer, name: str) -> str:
+    return pycontainer("inspect", "-f", "{{.Id}}", name, check=True).stdout.strip()
+
+
+def host_config(pycontainer, name: str) -> dict:
+    return json.loads(pycontainer("inspect", name, check=True).stdout)[0]["HostConfig"]
+
+
+@pytest.fixture
+def sleeper(pycontainer, busybox: str):
+    """A container with limits, in the background; its cgroup."""
+    flags = ["-m", "64m", "--pids-limit", "20"]
+    pycontainer("run", "-d", "--name", "sleeper", "--network", "none", *flags, busybox, "sleep", "600", check=True)
+    yield CGROUPS / pycontainer.state.name / identity(pycontainer, "sleeper")
+    pycontainer("rm", "-f", "sleeper", check=True)
+
+
+def test_it_is_kept(pycontainer, sleeper: pathlib.Path) -> None:
+    change = ["-m", "96m", "--cpu-shares", "512", "--device-write-bps", f"{DISK}:1m"]
+    pycontainer("update", *change, "--restart", "on-failure:3", "sleeper", check=True)
+    found = host_config(pycontainer, "sleeper")
+    assert (found["Memory"], found["MemorySwap"], found["CpuShares"]) == (96 * M, 96 * M, 512)
+    assert found["BlkioDeviceWriteBps"] == [{"Path": DISK, "Rate": M}]
+    assert found["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
+    pycontainer("restart", "-t", "0", "sleeper", check=True)
+    wait_until(sleeper.exists)
+    assert (sleeper / "memory.max").read_text() == f"{96 * M}\n"
+    assert (sleeper / "pids.max").read_text() == "20\n"
+    pycontainer("stop", "-t", "0", "sleeper", check=True)
+    pycontainer("update", "-m", "128m", "sleeper", check=True)
+    pycontainer("start", "sleeper", check=True)
+    assert (sleeper / "memory.max").read_text() == f"{128 * M}\n"
+
+
+def test_a_failure_half_way_leaves_what_was(pycontainer, sleeper: pathlib.Path) -> None:
+    # The kernel refuses more processes than it can number, and memory.max and memory.high have been written by then.
+    result = pycontainer("update", "-m", "96m", "--memory-high", "48m", "--pids-limit", "99999999", "sleeper")
+    assert result.returncode == 1
+    assert "pids.max" in result.stderr
+    found = {name: (sleeper / name).read_text() for name in ("memory.max", "memory.high", "pids.max")}
+    assert found == {"memory.max": f"{64 * M}\n", "memory.high": "max\n", "pids.max": "20\n"}
+    assert host_config(pycontainer, "sleeper")["Memory"] == 64 * M
+
+
+def test_a_limit_below_what_is_in_use(pycontainer, busybox: str) -> None:
+    hog = "sleep 600 & x=$(head -c 30000000 /dev/zero | tr '\\0' x); wait"
+    with running(pycontainer, "--name", "hog", busybox, "sh", "-c", hog) as cgroup:
+        wait_until(lambda: int((cgroup / "memory.current").read_text()) > 28 * M)
+        result = pycontainer("update", "--pids-limit", "1", "--memory-high", "25m", "hog")
+        assert result.returncode == 0
+        assert "more than 1: none ends" in result.stderr
+        assert "slowed down" in result.stderr
+        assert (cgroup / "cgroup.procs").read_text(), "nothing was killed"
+        result = pycontainer("update", "--memory-high", "0", "-m", "6m", "hog")
+        assert (result.returncode, result.stdout) == (0, "hog\n")
+        assert f"more than {6 * M}: the kernel takes back what it can, then kills" in result.stderr
+        wait_until(lambda: not cgroup.exists())
+
+
+def test_nonsense_changes_nothing(pycontainer, sleeper: pathlib.Path) -> None:
+    for change in (["-m", "1m"], ["--memory-swap", "32m"], ["--cpus", "1000"], ["--device-read-bps", "x:1"], []):
+        result = pycontainer("update", *change, "sleeper")
+        assert result.returncode != 0
+        assert "hint:" in result.stderr, change
+    assert (sleeper / "memory.max").read_text() == f"{64 * M}\n"
