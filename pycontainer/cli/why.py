@@ -51,7 +51,7 @@ def explain(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
 def _evidence(settings: Settings, container: Container) -> Json:
     if not container.is_active:
         return evidence.load(settings, container.id)
-    known = evidence.now(settings, container.id)
+    known = evidence.now(settings, container)
     connection = monitors.connect(settings, container.id)
     if connection is not None:
         try:

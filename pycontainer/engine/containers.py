@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer.engine.config.container import ContainerConfig
+    from pycontainer.engine.settings import Settings
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS containers (
@@ -119,6 +120,11 @@ class Container:
     def shown_status(self) -> str:
         """Docker's word for the status."""
         return "created" if self.status == "starting" else self.status
+
+    def cgroup(self, settings: Settings) -> str:
+        """Its cgroup, from the hierarchy's root."""
+        # One of an older pycontainer's, which did not keep what was asked for, could not be asked to be elsewhere.
+        return settings.cgroup(self.id, self.config.resources.cgroup_parent if self._config else "")
 
     @property
     def is_active(self) -> bool:

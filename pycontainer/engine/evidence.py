@@ -17,6 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pycontainer.engine.containers import Container
     from pycontainer.engine.settings import Settings
 
 Json = dict[str, "Any"]
@@ -98,14 +99,14 @@ def oom_kills(evidence: Json) -> int:
     return int((evidence.get("events") or {}).get("oom_kill", 0))
 
 
-def count_oom_kills(settings: Settings, container_id: str, *, active: bool) -> int:
+def count_oom_kills(settings: Settings, container: Container) -> int:
     """The same of a container, as it is now where it is active."""
-    if not active:
-        return oom_kills(load(settings, container_id))
+    if not container.is_active:
+        return oom_kills(load(settings, container.id))
     hierarchy = cgroup.find_hierarchy()
     if hierarchy is None:
         return 0
-    return oom_kills(_tables(hierarchy.mountpoint + settings.cgroup(container_id), ("events",)))
+    return oom_kills(_tables(hierarchy.mountpoint + container.cgroup(settings), ("events",)))
 
 
 def store(settings: Settings, container_id: str, evidence: Json) -> None:
@@ -140,13 +141,13 @@ def _of_this_run(settings: Settings, container_id: str) -> Json:
     return {} if "ended_by" in known else known
 
 
-def now(settings: Settings, container_id: str) -> Json:
+def now(settings: Settings, container: Container) -> Json:
     """Of a container that runs: what is known of its kills, and its cgroup as it is now."""
     hierarchy = cgroup.find_hierarchy()
     if hierarchy is None:
         return {}
-    name = settings.cgroup(container_id)
-    kills = _of_this_run(settings, container_id).get("kills", [])
+    name = container.cgroup(settings)
+    kills = _of_this_run(settings, container.id).get("kills", [])
     return {**gather(hierarchy.mountpoint + name, name), "kills": kills}
 
 

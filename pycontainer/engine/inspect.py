@@ -62,7 +62,7 @@ def state(settings: Settings, container: Container) -> Json:
     OOMKilled says that the container's own cgroup has counted a kill in its last run, of whichever process; OOMKills is
     ours, and says how many.
     """
-    kills = evidence.count_oom_kills(settings, container.id, active=container.is_active)
+    kills = evidence.count_oom_kills(settings, container)
     found: Json = {
         "Status": container.shown_status,
         "Running": container.status in ("running", "paused", "restarting"),

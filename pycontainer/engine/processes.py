@@ -18,8 +18,7 @@ def list_processes(settings: Settings, container: Container) -> set[int]:
     hierarchy = cgroup.find_hierarchy()
     found = set()
     if container.is_active and hierarchy is not None:
-        parent = container.config.resources.cgroup_parent
-        found = _members(hierarchy.mountpoint + settings.cgroup(container.id, parent))
+        found = _members(hierarchy.mountpoint + container.cgroup(settings))
     if not found:
         raise Conflict("list processes", container.name, "it is not running")
     return found

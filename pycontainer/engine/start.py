@@ -253,7 +253,7 @@ def end(
 def _gather(settings: Settings, container: containers.Container, seen: Message, log: int) -> Message:
     """Read what the container's cgroup tells, before it goes, and keep it where the container stays."""
     hierarchy = cgroup.find_hierarchy()
-    name = settings.cgroup(container.id)
+    name = container.cgroup(settings)
     found = {**seen, **(evidence.gather(hierarchy.mountpoint + name, name, log) if hierarchy is not None else {})}
     if not container.config.remove:
         evidence.store(settings, container.id, found)
@@ -261,8 +261,9 @@ def _gather(settings: Settings, container: containers.Container, seen: Message, 
 
 
 def note_oom(settings: Settings, container_id: str, log: int) -> None:
-    """Record that the OOM killer has ended a process of a container that may run on. Raises OSError, HostError."""
-    kills = evidence.read_kills(log, settings.cgroup(container_id)) if log >= 0 else []
+    """Record that the OOM killer has ended a process of a container that may run on. Raises what `record` does."""
+    container = containers.get(open_database(settings.root), container_id)
+    kills = evidence.read_kills(log, container.cgroup(settings)) if log >= 0 else []
     evidence.store(settings, container_id, {"kills": kills})
     record(settings, containers.note, container_id, "oom")
 

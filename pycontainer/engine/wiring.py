@@ -105,7 +105,7 @@ class Wiring:
             config,
             image,
             root=root,
-            cgroup=self._settings.cgroup(self._container.id, config.resources.cgroup_parent),
+            cgroup=self._container.cgroup(self._settings),
             user=who,
             hostname=hostname,
             maps=self._container.id_maps,

@@ -130,6 +130,9 @@ def test_a_cgroup_of_ones_own_choice(pycontainer, busybox: str) -> None:
     finally:
         pycontainer("rm", "-f", "chosen", check=True)
     assert not (CGROUPS / name).exists(), "what was made for it goes with it"
+    options = ["--name", "killed", "--network", "none", "--cgroup-parent", f"/{name}", "-m", "16m"]
+    assert pycontainer("run", *options, busybox, *TAKE_100_MB).returncode == 137
+    assert pycontainer("inspect", "-f", "{{.State.OOMKilled}}", "killed", check=True).stdout == "true\n"
     # And what was there stays.
     parent.rmdir()
 
