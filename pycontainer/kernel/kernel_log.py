@@ -108,7 +108,7 @@ def oom_kills(lines: list[str]) -> list[OomKill]:
 
 def _add(usage: dict[str, int], line: str) -> None:
     name, _, number = line.strip().partition(" ")
-    if number.isdigit():
+    if number.isdecimal():
         usage[name] = int(number)
 
 
@@ -117,7 +117,7 @@ def _killed(line: str, told: dict[str, str], usage: dict[str, int]) -> OomKill |
     pid, _, rest = after.partition(" (")
     # The name may hold anything, a parenthesis too.
     name, _, numbers = rest.rpartition(") total-vm:")
-    if not pid.isdigit():
+    if not pid.isdecimal():
         return None
     if told.get("pid", pid) != pid:
         # The kernel leaves out the tables, and with them the paths, of kills that follow each other too fast.
@@ -125,7 +125,7 @@ def _killed(line: str, told: dict[str, str], usage: dict[str, int]) -> OomKill |
     sizes = {}
     for part in f"total-vm:{numbers}".replace(",", " ").split():
         key, _, size = part.partition(":")
-        if key in ("total-vm", "anon-rss", "file-rss", "shmem-rss") and size.removesuffix("kB").isdigit():
+        if key in ("total-vm", "anon-rss", "file-rss", "shmem-rss") and size.removesuffix("kB").isdecimal():
             sizes[key.partition("-")[0]] = int(size.removesuffix("kB")) << 10
     is_host = not before.startswith("Memory cgroup")
     return OomKill(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pycontainer.kernel import kernel_log
@@ -81,6 +81,7 @@ def test_parts_of_a_log(lines: list[str]) -> None:
         assert kill.pid in (796, 12)
 
 
+@example(["¹"])
 @given(st.lists(st.text()))
 def test_any_text(lines: list[str]) -> None:
     kernel_log.oom_kills([*lines, *(f"x: Killed process {line}" for line in lines), *(f"oom-kill:{x}" for x in lines)])
