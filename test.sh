@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
-TIERS=() FAILED=()
-SLOW=(faults push kills explain) # of tests/root: half of its time
+TIERS=() FAILED=() UML_ARGUMENTS=()
+SLOW=(faults push registry kills explain) # of tests/root: half of its time
 
 usage() {
     cat <<'END'
@@ -92,8 +92,8 @@ run_vagrant() {
     check "vagrant validate" env VAGRANT_HOME="$RESULTS/vagrant" VAGRANT_DOTFILE_PATH="$RESULTS/dot" vagrant validate --ignore-provider
 }
 
-# run_pytest TIER LAUNCHER... -- ARGUMENT...
-run_pytest() {
+# pytest_of TIER LAUNCHER... -- ARGUMENT...: its exit status is pytest's.
+pytest_of() {
     local tier=$1 launcher=()
     shift
     while [ "$1" != -- ]; do
@@ -102,11 +102,14 @@ run_pytest() {
     done
     shift
     say "$tier"
-    TIERS+=("$tier")
     # Tests that are named stand for the whole tier.
     [[ " $*" == *" tests/"* ]] || set -- "tests/$tier" "$@"
-    "${launcher[@]}" $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier.xml" "$@" </dev/null ||
-        FAILED+=("$tier (status $?)")
+    "${launcher[@]}" $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier.xml" "$@" </dev/null
+}
+
+run_pytest() {
+    TIERS+=("$1")
+    pytest_of "$@" || FAILED+=("$1 (status $?)")
 }
 
 # session TIER ARGUMENT...: a session of tests/root with directories of its own. As in CPython's own test suite, what fails
@@ -147,15 +150,33 @@ run_root() {
     [ $slow_status = 0 ] || once_more root-slow "${slow[@]}" || FAILED+=("root-slow (status $slow_status)")
 }
 
-run_uml() {
+uml_session() {
     if is_unified; then
-        run_pytest uml -- "--basetemp=$RESULTS/uml" "$@"
-    elif [ "$(uname -m)" = x86_64 ]; then
-        # $RESULTS is /mnt in the guest.
-        run_pytest uml "$PYTHON" tests/uml/boot.py --share "$RESULTS" -- -p no:cacheprovider --junitxml=/mnt/uml.xml "$@"
+        pytest_of uml -- "--basetemp=$RESULTS/uml" "$@"
     else
-        echo "skipped: uml, because User Mode Linux is for x86-64 only; boot this machine with unified cgroups"
+        # $RESULTS is /mnt in the guest.
+        pytest_of uml "$PYTHON" tests/uml/boot.py --share "$RESULTS" -- -p no:cacheprovider --junitxml=/mnt/uml.xml "$@"
     fi
+}
+
+# run_uml OTHER...: the tier, while the command OTHER runs: the guest is one process, and needs one processor.
+run_uml() {
+    if ! is_unified && [ "$(uname -m)" != x86_64 ]; then
+        echo "skipped: uml, because User Mode Linux is for x86-64 only; boot this machine with unified cgroups"
+        "$@"
+        return
+    fi
+    uml_session "${UML_ARGUMENTS[@]}" >"$RESULTS/uml.txt" 2>&1 &
+    local guest=$! status=0
+    "$@"
+    wait $guest || status=$?
+    cat "$RESULTS/uml.txt"
+    TIERS+=(uml)
+    [ $status = 0 ] || FAILED+=("uml (status $status)")
+}
+
+run_unit() {
+    run_pytest unit -- "--basetemp=$RESULTS/unit" "$@"
 }
 
 # What the tests could leave on this machine.
@@ -203,14 +224,16 @@ main() {
     trap 'rm -rf --one-file-system "$RESULTS"' EXIT
     prepare "${tiers[@]}"
     BEFORE=$(belongings)
+    [ ${#tiers[@]} = 1 ] || tiers=(lint unit-and-uml root)
     local tier
     for tier in "${tiers[@]}"; do
         case $tier in
         lint) run_lint ;;
         vagrant) run_vagrant ;;
-        unit) run_pytest unit -- "--basetemp=$RESULTS/unit" "$@" ;;
+        unit) run_unit "$@" ;;
         root) run_root "$@" ;;
-        uml) run_uml "$@" ;;
+        uml) UML_ARGUMENTS=("$@") && run_uml true ;;
+        unit-and-uml) run_uml run_unit ;;
         pristine) check pristine tests/pristine/run "$@" ;;
         esac
     done

@@ -24,8 +24,17 @@ from leftovers import Leftovers, network_namespaces
 
 DRIVER = pathlib.Path(__file__).parent / "fault_driver.py"
 SEED = int(os.environ.get("PYCONTAINER_TEST_SEED", "20261122"))
+# PYCONTAINER_TEST_FAULTS=all puts every fault at every operation. Otherwise they take turns: two faults of the same
+# kind share the operations, and so do the signals.
+ALL = os.environ.get("PYCONTAINER_TEST_FAULTS") == "all"
+DRAWS = 60 if ALL else 24
 # A volume, a file system, a directory and a limit, so that there are operations of every kind.
 OPTIONS = ["--tmpfs", "/scratch", "-w", "/new", "--ulimit", "nofile=64:64"]
+
+
+def takes_turn(number: int, which: int, among: int) -> bool:
+    """Whether the `which`th of several kinds of faults is to happen at this operation."""
+    return ALL or number % among == which
 
 
 class Installation:
@@ -177,7 +186,7 @@ def test_a_fault_at_every_operation_leaves_nothing(
     clone = [step for _, step, _ in operations].index("clone the container's first process")
     problems = Problems()
     for number, (who, step, path) in enumerate(operations):
-        if victim == "child" and number < clone:
+        if (victim == "child" and number < clone) or not takes_turn(number, fault in ("fail-after", "after"), 2):
             continue
         error = (errno.ENOSPC, errno.EPERM)[number % 2]
         answer = installation(*arguments, fault=fault, victim=victim, number=number, errno=error)
@@ -220,12 +229,17 @@ START = {
 }
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_signal_at_every_operation_reaches_the_program(installation: Installation, number: signal.Signals) -> None:
     arguments = ["run", "--rm", *OPTIONS, "busybox", "sleep", "1000"]
     operations = dry_run(installation, run_command("--rm"))["operations"]
     problems = Problems()
     for position, (_, step, path) in enumerate(operations):
+        if not takes_turn(position, SIGNALS.index(number), len(SIGNALS)):
+            continue
         answer = installation(*arguments, fault="before", number=position, signal=number)
         wrong = [] if answer["status"] == 128 + number else [f"status {answer['status']}"]
         if answer["stderr"]:
@@ -247,6 +261,8 @@ def test_a_fault_at_every_operation_that_makes_the_bridge(installation: Installa
     problems = Problems()
     for fault, victim in (("fail", ""), ("fail-after", ""), ("before", "monitor"), ("after", "errand")):
         for number in range(len(operations) - usual + 3):
+            if not takes_turn(number, fault in ("fail-after", "after"), 2):
+                continue
             take_network_away()
             answer = installation(*run_command("--rm"), fault=fault, victim=victim, number=number, errno=errno.EPERM)
             wrong = []
@@ -280,7 +296,7 @@ def test_sigkill_at_random_moments(installation: Installation, options: list[str
     arguments = ["run", *options, "busybox", "sleep", "0.01"]
     seconds = dry_run(installation, arguments)["seconds"]
     problems = Problems()
-    for delay in draws(f"sigkill {victim} {options}", 40, seconds * 1.2):
+    for delay in draws(f"sigkill {victim} {options}", DRAWS, seconds * 1.2):
         answer = installation(*arguments, victim=victim, delay=delay)
         problems.add(f"killed after {delay}", settle(installation, answer, repair=True))
     problems.check()
@@ -292,7 +308,7 @@ def test_sigkill_of_the_command_that_repairs(installation: Installation, options
     seconds = dry_run(installation, arguments)["seconds"]
     problems = Problems()
     moments = zip(
-        draws(f"run {options}", 60, seconds * 1.2), draws(f"repair {options}", 60, seconds * 0.7), strict=True
+        draws(f"run {options}", DRAWS, seconds * 1.2), draws(f"repair {options}", DRAWS, seconds * 0.7), strict=True
     )
     for delay, second_delay in moments:
         answer = installation(*arguments, victim="monitor", delay=delay)
@@ -310,7 +326,7 @@ def test_signals_at_random_moments_leave_nothing_without_another_command(
     arguments = ["run", *options, "busybox", "sleep", "0.01"]
     seconds = dry_run(installation, arguments)["seconds"]
     problems = Problems()
-    for delay in draws(f"signal {number} {options}", 40, seconds * 1.2):
+    for delay in draws(f"signal {number} {options}", DRAWS, seconds * 1.2):
         answer = installation(*arguments, delay=delay, signal=number)
         expected = answer["status"] in (0, -number, 128 + number)
         wrong = [] if expected else [f"status {answer['status']}: {answer['stderr']}"]

@@ -129,17 +129,19 @@ def test_at_once() -> None:
     """Three at a time; the first failure is told at once, and nothing is begun any more."""
     most = now = 0
     lock = threading.Lock()
+    # Nobody gets past it before there are three.
+    three = threading.Barrier(3, timeout=30)
 
     def job() -> None:
         nonlocal most, now
         with lock:
             now += 1
             most = max(most, now)
-        time.sleep(0.01)
+        three.wait()
         with lock:
             now -= 1
 
-    run_at_once([job] * 10, threading.Event())
+    run_at_once([job] * 9, threading.Event())
     assert most == 3 and now == 0
     run_at_once([], threading.Event())
     stop, hung = threading.Event(), threading.Event()
@@ -148,6 +150,6 @@ def test_at_once() -> None:
         raise HostError("push", "x", "y")
 
     with pytest.raises(HostError):
-        run_at_once([lambda: bool(hung.wait(30)), fail, *[job] * 100], stop)  # type: ignore[list-item]
+        run_at_once([lambda: bool(hung.wait(30)), fail, *[int] * 100], stop)  # type: ignore[list-item]
     assert stop.is_set()
     hung.set()
