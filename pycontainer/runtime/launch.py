@@ -253,6 +253,8 @@ def _open_trees(
     if root_mounts and any(entry.is_bind and _is_above(entry.source, spec.root) for entry in spec.mounts):
         journal.perform(parent.LeaveRoot(spec.root, root_mounts))
     trees = {}
+    # In the order of the configuration, because from Linux 6.8 on mountinfo has mounts in the order in which they were
+    # made, and not in that in which they were attached. So these come before the file systems that the child makes.
     for position, entry in enumerate(spec.mounts):
         if entry.is_bind:
             source, what = entry.source, f"volume {entry.destination}"

@@ -224,6 +224,25 @@ class TestMounts:
         finally:
             subprocess.run(["umount", tmp_path / "below"], check=True)
 
+    def test_trees_are_in_the_order_of_the_configuration(self, runtime: Runtime, tmp_path: pathlib.Path) -> None:  # noqa: F811
+        for name in ("tree/one", "tree/two", "c", "a", "b"):
+            (tmp_path / name).mkdir(parents=True)
+        for name in ("two", "one"):
+            subprocess.run(["mount", "-t", "tmpfs", "none", tmp_path / "tree" / name], check=True)
+        try:
+            entries = [("/tmp/c", "c"), ("/tmp/tree", "tree"), ("/tmp/b", "b"), ("/tmp/a", "a")]
+            memory = {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}
+            runtime.config["mounts"] += [memory] + [
+                {"destination": target, "source": str(tmp_path / name), "options": ["rbind"]}
+                for target, name in entries
+            ]
+            runtime.write("cat", "/proc/self/mountinfo")
+            found = [target for target in self.mounts(runtime) if target.startswith("/tmp/")]
+        finally:
+            for name in ("two", "one"):
+                subprocess.run(["umount", tmp_path / "tree" / name], check=True)
+        assert found == ["/tmp/c", "/tmp/tree", "/tmp/tree/two", "/tmp/tree/one", "/tmp/b", "/tmp/a"]
+
 
 class TestHome:
     @pytest.mark.parametrize(
