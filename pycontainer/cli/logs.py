@@ -27,7 +27,7 @@ def logs(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
     tail = _tail(values.get("tail", "all"))
     since, until = _time(values, "since"), _time(values, "until")
     container = containers.find(open_engine(settings, notice), operands[0])
-    if container.config.log.driver == "none":
+    if container.values.get("log_driver") == "none":
         raise Conflict("read the log", container.name, "it keeps none (--log-driver none)")
     if not os.path.exists(settings.log(container.id)) and not container.is_active:
         # It has never been started.

@@ -111,10 +111,19 @@ class Container:
         """What was asked for. Raises Conflict for a container of an older pycontainer's, which did not keep it."""
         from pycontainer.engine.config.container import ContainerConfig
 
+        return ContainerConfig.from_json(self._stored_config())
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The options as they were given, for who wants one or two of them. Raises as `config`."""
+        values: dict[str, Any] = json_text.loads(self._stored_config())["values"]
+        return values
+
+    def _stored_config(self) -> str:
         if not self._config:
             cause = "an older pycontainer made it and did not record its options"
             raise Conflict("read container", self.name, cause, "commit its files to an image, and run that")
-        return ContainerConfig.from_json(self._config)
+        return self._config
 
     @property
     def shown_status(self) -> str:

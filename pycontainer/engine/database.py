@@ -5,11 +5,10 @@ SQLite in WAL mode at ROOT/db.sqlite. Every module that keeps something there de
 
 from __future__ import annotations
 
-# Not `sqlite3`, which adds adapters for dates, that nobody uses here, and 3 ms to every start.
-import _sqlite3
 import errno
 import os
 
+from pycontainer.engine.light_sqlite import sqlite
 from pycontainer.engine.wal_index import Index, is_no_space
 from pycontainer.errors import HostError
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import sqlite3
     from typing import Any
 
-Error: type[Exception] = _sqlite3.Error
+Error: type[Exception] = sqlite.Error
 
 # SQLite's result code -> what the kernel calls it.
 _ERRNOS = {8: errno.EROFS, 13: errno.ENOSPC}  # SQLITE_READONLY, SQLITE_FULL
@@ -30,7 +29,7 @@ _RESERVE = 1 << 20  # bytes, given up when nothing else is left, so that there i
 _ATTEMPTS = 10
 
 
-class Database(_sqlite3.Connection):
+class Database(sqlite.Connection):
     """A connection whose failures for want of space, or of leave to write, are those of any other file: OSError."""
 
     path = ""
@@ -39,13 +38,13 @@ class Database(_sqlite3.Connection):
     def execute(self, *arguments: Any) -> Any:
         try:
             return super().execute(*arguments)
-        except _sqlite3.Error as error:
+        except sqlite.Error as error:
             raise self._translate(error) from error
 
     def __exit__(self, *arguments: Any) -> Any:
         try:
             return super().__exit__(*arguments)
-        except _sqlite3.Error as error:
+        except sqlite.Error as error:
             raise self._translate(error) from error
 
     def _translate(self, error: Exception) -> Exception:
@@ -82,7 +81,7 @@ def open_database(root: str) -> sqlite3.Connection:
         if connection.index is not None:
             connection.index.seal()
         connection.execute("PRAGMA synchronous=NORMAL")
-    except (OSError, _sqlite3.Error) as error:
+    except (OSError, sqlite.Error) as error:
         raise _explained(error, path) from error
     return connection
 
@@ -97,7 +96,7 @@ def _connect(path: str) -> Database:
         if not is_no_space(error):
             raise
         index = None
-    connection = _sqlite3.connect(path, timeout=30, isolation_level=None, factory=Database)
+    connection = sqlite.connect(path, timeout=30, isolation_level=None, factory=Database)
     assert isinstance(connection, Database)
     connection.path, connection.index = path, index
     if index is None:
@@ -120,7 +119,7 @@ def _connect_to_copy(path: str) -> Database:
             except FileNotFoundError:
                 # Nothing was ever stored, or all of the log is in the database.
                 continue
-        connection = _sqlite3.connect(f"{directory}/db", isolation_level=None, factory=Database)
+        connection = sqlite.connect(f"{directory}/db", isolation_level=None, factory=Database)
         assert isinstance(connection, Database)
         connection.path = path
         connection.execute("SELECT count(*) FROM sqlite_schema")
@@ -191,7 +190,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
 
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > _VERSION:
-        raise _sqlite3.DatabaseError(f"written by a newer pycontainer (version {version}, this one knows {_VERSION})")
+        raise sqlite.DatabaseError(f"written by a newer pycontainer (version {version}, this one knows {_VERSION})")
     connection.execute("PRAGMA journal_mode=WAL")
     with connection:
         connection.execute("BEGIN IMMEDIATE")

@@ -11,7 +11,7 @@ import os
 import time
 
 from pycontainer import json_text
-from pycontainer.engine import containers, copy_up, events, volume_data
+from pycontainer.engine import containers, events, volume_data
 from pycontainer.engine.mounts import Mount, anonymous_volume, mount_point, volume_name
 from pycontainer.errors import Conflict, ImageError, NotFound, UsageError
 from pycontainer.image.store import settle
@@ -241,6 +241,9 @@ def prepare(
         if name is not None:
             # For one that somebody has removed by hand: it is empty then, as a new one.
             volume_data.make(settings.root, name)
+            # Here, because who only looks at volumes mounts nothing.
+            from pycontainer.engine import copy_up
+
             copy = None
             if fresh and mount.copy:
                 copy = copy_up.CopyUp(settings.root, name, mount.target, layers, settings.mount_point())

@@ -7,7 +7,7 @@ import fcntl
 import os
 
 from pycontainer.errors import HostError
-from pycontainer.kernel import capability, namespace, netlink, process, rlimit, terminal
+from pycontainer.kernel import capability, namespace, netlink, privilege, process, rlimit, terminal
 from pycontainer.kernel.operation import Operation, quoted, word
 from pycontainer.runtime.operations.target import describe_open, open_existing
 
@@ -203,7 +203,7 @@ class DropBounding(Operation):
 
     def execute(self) -> None:
         for number in self.numbers:
-            capability.drop_bounding(number)
+            privilege.drop_bounding(number)
 
 
 class SetUser(Operation):
@@ -234,11 +234,11 @@ class SetUser(Operation):
 
     def execute(self) -> None:
         # because leaving uid 0 would empty the permitted set, out of which SetCapabilities takes
-        capability.keep_capabilities(True)
+        privilege.keep_capabilities(True)
         os.setgroups(self.groups)
         os.setresgid(self.gid, self.gid, self.gid)
         os.setresuid(self.uid, self.uid, self.uid)
-        capability.keep_capabilities(False)
+        privilege.keep_capabilities(False)
 
 
 class SetCapabilities(Operation):
@@ -281,8 +281,8 @@ class SetCapabilities(Operation):
         return f'capsh --caps="{" ".join(words) or "="}" -- …'
 
     def execute(self) -> None:
-        capability.capset(self.sets["effective"], self.sets["permitted"], self.sets["inheritable"])
-        capability.set_ambient(self.sets["ambient"])
+        privilege.capset(self.sets["effective"], self.sets["permitted"], self.sets["inheritable"])
+        privilege.set_ambient(self.sets["ambient"])
 
 
 class SetNoNewPrivileges(Operation):
@@ -299,7 +299,7 @@ class SetNoNewPrivileges(Operation):
         return "setpriv --no-new-privs …"
 
     def execute(self) -> None:
-        capability.set_no_new_privileges()
+        privilege.set_no_new_privileges()
 
 
 class ChangeDirectory(Operation):
