@@ -24,7 +24,7 @@ NOW = 1_800_000_000.0
 @pytest.fixture
 def connection() -> Any:
     """A database in memory with the tables of all modules."""
-    made = database._sqlite3.connect(":memory:", isolation_level=None)
+    made = database.sqlite.connect(":memory:", isolation_level=None)
     database._make_tables(made)
     yield made
     made.close()
