@@ -34,7 +34,7 @@ TESTS = REPOSITORY / "tests"
 # Not pytest's own directory, because /tmp may be a tmpfs and an overlay's upper directory should be on a disk here.
 DISK = os.environ.get("PYCONTAINER_TEST_DISK", "/var/tmp")
 ALPINE = REPOSITORY.parent / "shared/images"
-COMMAND = [sys.executable, "-P", "-m", "pycontainer.cli"]
+COMMAND = [sys.executable, "-IS", str(TESTS / "command.py")]
 
 # Stands in every name that this session's tests give to a directory, and so in its mounts and cgroups; other sessions
 # on the same machine have another. Short, because a link's name has at most 15 bytes.

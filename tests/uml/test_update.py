@@ -95,10 +95,10 @@ def test_a_failure_half_way_leaves_what_was(pycontainer, sleeper: pathlib.Path) 
 
 
 def test_a_limit_below_what_is_in_use(pycontainer, busybox: str) -> None:
-    hog = "sleep 600 & x=$(head -c 30000000 /dev/zero | tr '\\0' x); wait"
+    hog = "sleep 600 & x=$(head -c 12000000 /dev/zero | tr '\\0' x); wait"
     with running(pycontainer, "--name", "hog", busybox, "sh", "-c", hog) as cgroup:
-        wait_until(lambda: int((cgroup / "memory.current").read_text()) > 28 * M)
-        result = pycontainer("update", "--pids-limit", "1", "--memory-high", "25m", "hog")
+        wait_until(lambda: int((cgroup / "memory.current").read_text()) > 11 * M)
+        result = pycontainer("update", "--pids-limit", "1", "--memory-high", "10m", "hog")
         assert result.returncode == 0
         assert "more than 1: none ends" in result.stderr
         assert "slowed down" in result.stderr

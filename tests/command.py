@@ -1,0 +1,14 @@
+"""The command line as install.sh installs it: without the environment's and site's start-up work, which takes longer
+than most commands. It runs what is in this checkout.
+"""
+
+import os
+import sys
+
+_VENV = os.path.dirname(os.path.dirname(sys.executable))
+sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.append(f"{_VENV}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages")
+
+from pycontainer.cli.main import main  # noqa: E402
+
+sys.exit(main())
