@@ -155,6 +155,12 @@ CONTAINER = [
         _DETACH_KEYS,
     ], program=True, passes_status=True),
     Command("top", "top:top", "CONTAINER [PS-OPTION...]", "List a container's processes.", [], program=True),
+    Command("stats", "stats:show", "[CONTAINER...]", "Show what containers use: processors, memory, network, disks.", [
+        Option("-a --all", "flag", "", "Show those that do not run too."),
+        Option("--no-stream", "flag", "", "Look once, and end."),
+        _FORMAT,
+        _NO_TRUNC,
+    ]),
     Command("port", "port:port", "CONTAINER [PORT]", "List what is published of a container.", []),
     Command("diff", "files:diff", "CONTAINER", "List what a container has changed of its image's files.", []),
     Command("commit", "files:commit", "CONTAINER [IMAGE]", "Make an image of what a container has changed.", [
@@ -298,7 +304,6 @@ PLANNED = {
     "network prune": _UNTIL_NETWORKS,
     "network rm": _UNTIL_NETWORKS,
     "search": "until then the registry's own page, and `pycontainer pull NAME` where the name is known",
-    "stats": "until then `pycontainer top CONTAINER` lists its processes",
 }
 
 COMMANDS = {command.words: command for section in SECTIONS.values() for command in section}

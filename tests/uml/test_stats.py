@@ -1,0 +1,28 @@
+"""`stats` where every controller is in cgroup v2."""
+
+from __future__ import annotations
+
+import json
+
+from conftest import Pycontainer, wait_until
+
+
+def test_memory_and_processor(busybox: str, pycontainer: Pycontainer) -> None:
+    take = "dd if=/dev/zero of=/tmp/cache bs=1M count=20; dd if=/dev/zero of=/dev/shm/kept bs=1M count=8"
+    work = f"{take}; while :; do :; done"
+    options = ["-d", "--name", "busy", "--network", "none", "-m", "64m", "busybox", "sh", "-c", work]
+    pycontainer("run", *options, check=True)
+    try:
+        wait_until(lambda: "8388608" in pycontainer("exec", "busy", "ls", "-l", "/dev/shm").stdout)
+        result = pycontainer("stats", "--no-stream", "--format", "json", "busy", check=True)
+        (found,) = map(json.loads, result.stdout.splitlines())
+        # The clock of the guest and the time that it gets are the host's business, and so the least is low.
+        assert 50 < float(found["CPUPerc"].removesuffix("%")) < 110
+        used, limit = found["MemUsage"].split(" / ")
+        assert limit == "64MiB" and 8 <= float(used.removesuffix("MiB")) < 20, "the page cache does not count"
+        assert "shmem 8MiB" in found["MemParts"] and found["Swap"] == "0B"
+        assert (found["PIDs"], result.stderr) == ("1", "")
+        assert float(found["MemPeak"].removesuffix("MiB")) >= 28
+        assert "--" not in found["BlockIO"]
+    finally:
+        pycontainer("rm", "-f", "busy", check=True)
