@@ -234,7 +234,8 @@ def _wait_for_client(settings: Settings, channel: _socket.socket) -> None:
     from pycontainer.engine import start
 
     process.set_name(SPARE_NAME)
-    worker = errand.Worker(start.Work(settings).handle)
+    work = start.Work(settings)
+    worker = errand.Worker(work.handle, work.prepare)
     _, passed = messages.receive(channel)
     process.set_name(start.MONITOR_NAME)
     channel.close()

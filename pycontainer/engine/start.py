@@ -80,6 +80,14 @@ class Work:
         self._settings = settings
         self._connection: sqlite3.Connection | None = None
 
+    def prepare(self) -> None:
+        """What a start needs whatever is started; nothing that the user's mounts or memory would notice."""
+        try:
+            namespace.prepare_user_namespace()
+        except OSError:
+            # The start will say so, if it needs one.
+            pass
+
     def handle(self, message: Message, passed: list[int]) -> tuple[Message, list[int]]:
         """Raises PycontainerError, OSError; a start that failed is undone by then."""
         if message["do"] == "begin":
@@ -106,6 +114,7 @@ class Work:
         """Start the container `id`. passed: the client, what it asked for, and where to explain; none for a restart."""
         process.set_name(MONITOR_NAME)
         if message["moved"]:
+            _forgo_prepared()
             namespace.join(os.getppid())
         client, journal, asked = None, Journal(), {}
         try:
@@ -114,6 +123,9 @@ class Work:
                 client = descriptors.adopt(passed[0])
                 os.close(passed[1])
                 journal = Journal(passed[2] if len(passed) > 2 else None, bold=asked["bold"])
+                if journal.out is not None:
+                    # So that what is told happens while it is told.
+                    _forgo_prepared()
             config = ContainerConfig.from_request(asked["config"]) if "config" in asked else None
             rows, columns = asked.get("size", (0, 0))
             request = Request(client, journal, config=config, container_id=message["id"], size=(rows, columns))
@@ -123,6 +135,12 @@ class Work:
             journal.close()
             if client is not None:
                 client.close()
+
+
+def _forgo_prepared() -> None:
+    prepared = namespace.take_prepared()
+    if prepared is not None:
+        prepared.close()
 
 
 def _begin(

@@ -93,9 +93,18 @@ class Worker:
     It saves the forks, and what it takes to open the database; and one can be had before there is something to do.
     """
 
-    def __init__(self, handle: Callable[[Message, list[int]], tuple[Message, list[int]]]) -> None:
-        """handle: called in the child with what `ask` is given; what it returns is the answer. Raises OSError."""
+    def __init__(
+        self,
+        handle: Callable[[Message, list[int]], tuple[Message, list[int]]],
+        prepare: Callable[[], None] | None = None,
+    ) -> None:
+        """Raises OSError.
+
+        handle   called in the child with what `ask` is given; what it returns is the answer
+        prepare  called there at once, for what can be done before there is something to do
+        """
         self._handle = handle
+        self._prepare = prepare
         self._loop: EventLoop | None = None
         self._pid, self._channel = start(lambda: ({}, []), self._serve)
         self._pidfd = os.pidfd_open(self._pid)
@@ -103,6 +112,8 @@ class Worker:
 
     def _serve(self, channel: _socket.socket) -> int:
         timeout = None
+        if self._prepare is not None:
+            self._prepare()
         while descriptors.is_readable(channel, timeout):
             message, passed = messages.receive(channel)
             if message is None:

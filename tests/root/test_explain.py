@@ -519,7 +519,7 @@ class Explanation:
 
 
 def serving(launcher: int) -> list[str]:
-    """The launcher, the process that waits for the next client, and its child."""
+    """The launcher, the process that waits for the next client, its child, and that one's user namespace."""
 
     def found() -> list[str]:
         pids = [str(launcher)]
@@ -528,7 +528,7 @@ def serving(launcher: int) -> list[str]:
             pids += [child for child in children if pathlib.Path(f"/proc/{child}/comm").read_text() == "pyc-spare\n"]
         return pids
 
-    wait_until(lambda: len(found()) == 3)
+    wait_until(lambda: len(found()) == 4)
     return found()
 
 
