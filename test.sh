@@ -5,8 +5,8 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
-TIERS=() FAILED=() UML_ARGUMENTS=()
-SLOW=(faults push registry kills explain) # of tests/root: half of its time
+TIERS=() FAILED=() AGAIN=
+SLOW=(faults push kills explain) # of tests/root: a third of its time
 
 usage() {
     cat <<'END'
@@ -92,91 +92,97 @@ run_vagrant() {
     check "vagrant validate" env VAGRANT_HOME="$RESULTS/vagrant" VAGRANT_DOTFILE_PATH="$RESULTS/dot" vagrant validate --ignore-provider
 }
 
-# pytest_of TIER LAUNCHER... -- ARGUMENT...: its exit status is pytest's.
-pytest_of() {
-    local tier=$1 launcher=()
+# session TIER ARGUMENT...: pytest with directories of its own; the uml tier in the guest, whose /mnt is $RESULTS.
+session() {
+    local tier=$1 place=$RESULTS launcher=() options=()
     shift
-    while [ "$1" != -- ]; do
-        launcher+=("$1")
-        shift
-    done
-    shift
-    say "$tier"
+    if [ "$tier" = uml ] && ! is_unified; then
+        launcher=("$PYTHON" tests/uml/boot.py --share "$RESULTS")
+        place=/mnt
+    else
+        options=("--basetemp=$RESULTS/$tier$AGAIN")
+    fi
     # Tests that are named stand for the whole tier.
     [[ " $*" == *" tests/"* ]] || set -- "tests/$tier" "$@"
-    "${launcher[@]}" $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier.xml" "$@" </dev/null
+    "${launcher[@]}" $VENV/bin/python3 -m pytest "--junitxml=$place/$tier$AGAIN.xml" -o "cache_dir=$place/cache-$tier" \
+        "${options[@]}" "$@" </dev/null
 }
 
-run_pytest() {
-    TIERS+=("$1")
-    pytest_of "$@" || FAILED+=("$1 (status $?)")
+# shown TIER ARGUMENT... and kept TIER ARGUMENT...: a session, for conclude; its output now, or then.
+shown() {
+    session "$@" && echo 0 >"$RESULTS/$1.status" || echo $? >"$RESULTS/$1.status"
 }
 
-# session TIER ARGUMENT...: a session of tests/root with directories of its own. As in CPython's own test suite, what fails
-# runs once more by itself when the rest is done, if it is a few tests: on a busy machine one of fifteen hundred may
-# meet a moment that is not its subject. The summary names each that passed only then: it is to be mended.
-session() {
-    local tier=$1
-    shift
-    $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier.xml" "--basetemp=$RESULTS/$tier" -o "cache_dir=$RESULTS/cache-$tier" "$@" </dev/null
+kept() {
+    shown "$@" >"$RESULTS/$1.txt" 2>&1
 }
 
-once_more() {
-    local tier=$1 failed
-    shift
-    failed=$(grep -c :: "$RESULTS/cache-$tier/v/cache/lastfailed") || return 1
-    [ "$failed" -le 20 ] || return 1
-    say "$tier: once more what failed"
-    $VENV/bin/python3 -m pytest "--junitxml=$RESULTS/$tier-again.xml" "--basetemp=$RESULTS/$tier-again" -o "cache_dir=$RESULTS/cache-$tier" --last-failed "$@" </dev/null
+# conclude TIER ARGUMENT...: what has become of it. As in CPython's own test suite, what fails runs once more by itself
+# when the rest is done, if it is a few tests: on a busy machine one of some thousands may meet a moment that is not its
+# subject. The summary names each that passed only then: it is to be mended.
+conclude() {
+    local tier=$1 status failed
+    TIERS+=("$tier")
+    status=$(<"$RESULTS/$tier.status")
+    [ ! -e "$RESULTS/$tier.txt" ] || cat "$RESULTS/$tier.txt"
+    [ "$status" != 0 ] || return 0
+    failed=$(grep -c :: "$RESULTS/cache-$tier/v/cache/lastfailed" 2>/dev/null) || failed=0
+    if [ "$failed" -ge 1 ] && [ "$failed" -le 20 ]; then
+        say "$tier: once more what failed"
+        shift
+        ! AGAIN=-again session "$tier" "$@" --last-failed || return 0
+    fi
+    FAILED+=("$tier (status $status)")
 }
 
-# The whole tier as two sessions at once, of about the same length; what is named, in one.
+# Of tests/root, what takes half of its time is a session of its own.
+slow_tests() {
+    printf 'tests/root/test_%s.py\n' "${SLOW[@]}"
+}
+
+has_guest() {
+    is_unified || [ "$(uname -m)" = x86_64 ] ||
+        ! echo "skipped: uml, because User Mode Linux is for x86-64 only; boot this machine with unified cgroups"
+}
+
+run_one() {
+    say "$1"
+    shown "$@"
+    conclude "$@"
+}
+
 run_root() {
     if [ $# -gt 0 ]; then
-        run_pytest root -- "--basetemp=$RESULTS/root" "$@"
+        run_one root "$@"
         return
     fi
-    local slow=() name status=0 slow_status=0
-    for name in "${SLOW[@]}"; do
-        slow+=("tests/root/test_$name.py")
-    done
+    local slow
+    mapfile -t slow < <(slow_tests)
     say "root, and at the same time: ${SLOW[*]}"
-    TIERS+=(root root-slow)
-    session root-slow "${slow[@]}" >"$RESULTS/root-slow.txt" 2>&1 &
-    session root tests/root "${slow[@]/#/--ignore=}" || status=$?
-    wait $! || slow_status=$?
-    cat "$RESULTS/root-slow.txt"
-    [ $status = 0 ] || once_more root tests/root "${slow[@]/#/--ignore=}" || FAILED+=("root (status $status)")
-    [ $slow_status = 0 ] || once_more root-slow "${slow[@]}" || FAILED+=("root-slow (status $slow_status)")
+    kept root-slow "${slow[@]}" &
+    shown root tests/root "${slow[@]/#/--ignore=}"
+    wait $!
+    conclude root tests/root "${slow[@]/#/--ignore=}"
+    conclude root-slow "${slow[@]}"
 }
 
-uml_session() {
-    if is_unified; then
-        pytest_of uml -- "--basetemp=$RESULTS/uml" "$@"
-    else
-        # $RESULTS is /mnt in the guest.
-        pytest_of uml "$PYTHON" tests/uml/boot.py --share "$RESULTS" -- -p no:cacheprovider --junitxml=/mnt/uml.xml "$@"
-    fi
-}
-
-# run_uml OTHER...: the tier, while the command OTHER runs: the guest is one process, and needs one processor.
-run_uml() {
-    if ! is_unified && [ "$(uname -m)" != x86_64 ]; then
-        echo "skipped: uml, because User Mode Linux is for x86-64 only; boot this machine with unified cgroups"
-        "$@"
-        return
-    fi
-    uml_session "${UML_ARGUMENTS[@]}" >"$RESULTS/uml.txt" 2>&1 &
-    local guest=$! status=0
-    "$@"
-    wait $guest || status=$?
-    cat "$RESULTS/uml.txt"
-    TIERS+=(uml)
-    [ $status = 0 ] || FAILED+=("uml (status $status)")
-}
-
-run_unit() {
-    run_pytest unit -- "--basetemp=$RESULTS/unit" "$@"
+# Every tier, two sessions at a time; the guest is one process, and needs one processor.
+run_all() {
+    local slow guest=no
+    mapfile -t slow < <(slow_tests)
+    ! has_guest || guest=yes
+    say "unit and root, and at the same time: uml, ${SLOW[*]}"
+    {
+        [ $guest = no ] || kept uml tests/uml
+        kept root-slow "${slow[@]}"
+    } &
+    shown unit
+    shown root tests/root "${slow[@]/#/--ignore=}"
+    wait $!
+    conclude unit
+    [ $guest = no ] || conclude uml tests/uml
+    conclude root tests/root "${slow[@]/#/--ignore=}"
+    conclude root-slow "${slow[@]}"
 }
 
 # What the tests could leave on this machine.
@@ -224,16 +230,16 @@ main() {
     trap 'rm -rf --one-file-system "$RESULTS"' EXIT
     prepare "${tiers[@]}"
     BEFORE=$(belongings)
-    [ ${#tiers[@]} = 1 ] || tiers=(lint unit-and-uml root)
+    [ ${#tiers[@]} = 1 ] || tiers=(lint all)
     local tier
     for tier in "${tiers[@]}"; do
         case $tier in
         lint) run_lint ;;
         vagrant) run_vagrant ;;
-        unit) run_unit "$@" ;;
+        all) run_all ;;
+        unit) run_one unit "$@" ;;
         root) run_root "$@" ;;
-        uml) UML_ARGUMENTS=("$@") && run_uml true ;;
-        unit-and-uml) run_uml run_unit ;;
+        uml) ! has_guest || run_one uml "$@" ;;
         pristine) check pristine tests/pristine/run "$@" ;;
         esac
     done

@@ -43,8 +43,13 @@ def memory_directory(megabytes: int, otherwise: str) -> str:
 
 def prepare(work: str, share: str, command: list[str]) -> None:
     """Fill `work` with the disks and the library to preload, and `share` with what init.sh expects there."""
-    os.makedirs(os.path.join(share, "lib"))
-    os.symlink(MODULES, os.path.join(share, "lib", "modules"))
+    os.makedirs(os.path.join(share, "lib"), exist_ok=True)
+    modules, status = os.path.join(share, "lib", "modules"), os.path.join(share, "status")
+    for left in (modules, status):
+        # Of a guest before this one.
+        if os.path.lexists(left):
+            os.unlink(left)
+    os.symlink(MODULES, modules)
     kept = {"PY_COLORS": str(int(sys.stdout.isatty()))}
     kept |= {name: value for name, value in os.environ.items() if name == "CI" or name.startswith("PYTEST")}
     assignments = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in kept.items())
