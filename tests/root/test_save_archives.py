@@ -190,17 +190,42 @@ class TestRoundTrip:
         finally:
             shutil.rmtree(root)
 
-    def test_docker(self, run_box: Pycontainer, tmp_path: pathlib.Path) -> None:
-        if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode:
-            pytest.skip("no docker daemon answers")
-        run_box("tag", "busybox", "pycontainer-test-save:1", check=True)
-        run_box("save", "-o", tmp_path / "x.tar", "pycontainer-test-save", check=True)
-        try:
-            tool("docker", "load", "-i", tmp_path / "x.tar")
-            found = tool("docker", "images", "-q", "--no-trunc", "pycontainer-test-save:1").stdout.strip()
-            assert found == id_of(run_box, "busybox").split()[0]
-        finally:
-            subprocess.run(["docker", "rmi", "pycontainer-test-save:1"], capture_output=True)
+    def test_docker(self, run_box: Pycontainer, other: Pycontainer, docker: list[str], tmp_path: pathlib.Path) -> None:
+        image = id_of(run_box, "busybox")
+        run_box("save", "-o", tmp_path / "x.tar", "busybox", check=True)
+        tool(*docker, "load", "-i", tmp_path / "x.tar")
+        assert tool(*docker, "images", "-q", "--no-trunc", "busybox").stdout.strip() == image
+        tool(*docker, "tag", "busybox", "theirs:1")
+        tool(*docker, "save", "-o", tmp_path / "y.tar", "busybox", "theirs:1")
+        other("load", "-i", tmp_path / "y.tar", check=True)
+        assert id_of(other, "busybox") == id_of(other, "theirs:1") == image
+        assert other("run", "--rm", "--network", "none", "theirs:1", "echo", "hello", check=True).stdout == "hello\n"
+
+
+@pytest.fixture
+def docker() -> Iterator[list[str]]:
+    """The client of a dockerd of the test's own, which sees no network and leaves no mount."""
+    if shutil.which("dockerd") is None or shutil.which("docker") is None:
+        pytest.skip("docker is not installed")
+    home = new_directory()
+    socket = f"unix://{home}/socket"
+    places = ["--data-root", f"{home}/data", "--exec-root", f"{home}/exec", "--pidfile", f"{home}/pid", "-H", socket]
+    plain = ["--storage-driver", "vfs", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
+    with open(home / "log", "w") as log:
+        daemon = subprocess.Popen(["unshare", "--mount", "--net", "dockerd", *places, *plain], stdout=log, stderr=log)
+    try:
+        client = ["docker", "-H", socket]
+        wait_until(
+            lambda: daemon.poll() is not None or not subprocess.run([*client, "info"], capture_output=True).returncode,
+            60,
+        )
+        if daemon.poll() is not None:
+            pytest.skip(f"dockerd does not start here: {(home / 'log').read_text().strip().splitlines()[-1][:200]}")
+        yield client
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+        shutil.rmtree(home)
 
 
 class TestOutput:
