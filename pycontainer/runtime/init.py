@@ -18,7 +18,7 @@ from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NE
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.root_path import read_in_root
 from pycontainer.runtime import sync
-from pycontainer.runtime.mounts import PROPAGATION, Options
+from pycontainer.runtime.mounts import PROPAGATION
 from pycontainer.runtime.operations import devices, filesystem, identity
 from pycontainer.runtime.operations.target import is_at, look
 from pycontainer.runtime.spec import CAPABILITY_SETS, Device, Mount, Process, Spec
@@ -183,7 +183,7 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         stdio = _reopen_null(stdio, root, journal)
 
     for entry in spec.mounts:
-        if _is_dev(entry) and Options(entry.options).flags & mount.MS_RDONLY:
+        if entry.read_only_later:
             # because the devices had to be made in it first
             perform(filesystem.MakeMountReadOnly(root, entry.destination))
     # because /proc/sys is made read-only a few lines further down
@@ -209,11 +209,6 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
     return stdio
 
 
-def _is_dev(entry: Mount) -> bool:
-    """Whether it is a file system of the container's own on /dev."""
-    return not entry.is_bind and os.path.normpath(entry.destination) == "/dev"
-
-
 def _let_go(stdio: tuple[int, int, int], slave: int) -> None:
     """Give up the caller's 0, 1, 2: who reads the output of `create` would wait for its end until the program's."""
     for number, descriptor in enumerate(stdio):
@@ -233,14 +228,12 @@ def _reopen_null(stdio: tuple[int, int, int], root: int, journal: Journal) -> tu
 
 
 def _mount(entry: Mount, tree: int | None, root: int, journal: Journal) -> None:
-    options = Options(entry.options)
+    options = entry.options
     if tree is not None:
         what = "the cgroup" if entry.type == "cgroup" else f"volume {entry.source}"
         reason = _REASONS.get(entry.type, "a file or directory of the host")
         journal.perform(filesystem.AttachTree(root, tree, entry.destination, options, what, reason))
         return
-    if _is_dev(entry):
-        options.flags &= ~mount.MS_RDONLY
     fstype = "cgroup2" if entry.type == "cgroup" else entry.type
     reason = _REASONS.get(entry.type, "asked for in config.json")
     journal.perform(filesystem.MountFileSystem(root, entry.destination, fstype, entry.source, options, reason))

@@ -263,8 +263,7 @@ def _open_trees(
             source, what = cgroup_path, "the container's cgroup"
         else:
             continue
-        options = Options(entry.options)
-        tree = journal.perform(parent.CloneTree(source, options, what, entry.uid_mappings, entry.gid_mappings))
+        tree = journal.perform(parent.CloneTree(source, entry.options, what, entry.uid_mappings, entry.gid_mappings))
         held.push(os.close, tree)
         trees[position] = tree
     return root_tree, trees

@@ -12,6 +12,7 @@ from pycontainer import json_text
 from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel.capability import NUMBERS
 from pycontainer.kernel.id_map import IdMap
+from pycontainer.kernel.mount import MS_RDONLY
 from pycontainer.kernel.namespace import TYPES
 from pycontainer.kernel.rlimit import NUMBERS as NUMBERS_OF_LIMITS
 from pycontainer.runtime import resources, scheduling, sysctl
@@ -146,16 +147,19 @@ def _refuse(fields: Fields, refused: dict[str, str]) -> None:
 
 
 class Mount:
-    """One entry of `mounts`, its options checked and not yet decoded (see mounts.py)."""
+    """One entry of `mounts`.
+
+    read_only_later  it is the container's own /dev, which becomes read-only when what belongs into it is there
+    """
 
     def __init__(self, fields: Fields, bundle: str) -> None:
         self.destination = fields.text("destination")
         self.type = fields.text("type")
         self.source = fields.text("source")
-        self.options = fields.texts("options")
+        words = fields.texts("options")
         self.uid_mappings = fields.id_maps("uidMappings")
         self.gid_mappings = fields.id_maps("gidMappings")
-        self.is_bind = self.type == "bind" or "bind" in self.options or "rbind" in self.options
+        self.is_bind = self.type == "bind" or "bind" in words or "rbind" in words
         if not self.destination:
             raise fields.wrong("destination", "names no path")
         if not self.destination.startswith("/"):
@@ -164,7 +168,11 @@ class Mount:
         if not self.is_bind and not self.type:
             raise fields.wrong("type", "names no file system", "a directory of the host has the option bind or rbind")
         self._check_maps(fields)
-        self._check_options(fields)
+        self.options = self._parse_options(fields, words)
+        is_dev = not self.is_bind and os.path.normpath(self.destination) == "/dev"
+        self.read_only_later = is_dev and bool(self.options.flags & MS_RDONLY)
+        if self.read_only_later:
+            self.options.flags &= ~MS_RDONLY
         if self.is_bind:
             if not self.source:
                 raise fields.wrong("source", "names no path")
@@ -180,19 +188,20 @@ class Mount:
                 "read config.json", fields.at("uidMappings"), "only a bind mount has ids mapped", "remove it"
             )
 
-    def _check_options(self, fields: Fields) -> None:
+    def _parse_options(self, fields: Fields, words: list[str]) -> Options:
         at = fields.at("options")
         if self.is_bind or self.type == "cgroup":
-            options = Options(self.options, at)
+            options = Options(words, at)
             # Because there is no file system to be given them: this one is there already, with options of its own.
-            words = [*filter(None, options.data.split(",")), *options.of_file_system]
-            if words:
+            lost = [*filter(None, options.data.split(",")), *options.of_file_system]
+            if lost:
                 hint = "a bind mount has the options of mount(8) that do not depend on the file system"
-                raise UsageError("read config.json", at, f"{shown(words[0])} has no effect on a bind mount", hint)
-        else:
-            self.options = [plain_option(option) for option in self.options]
-            if len(os.fsencode(Options(self.options, at).data)) > LONGEST_PATH:
-                raise fields.wrong("options", f"are longer than {LONGEST_PATH} bytes")
+                raise UsageError("read config.json", at, f"{shown(lost[0])} has no effect on a bind mount", hint)
+            return options
+        options = Options([plain_option(word) for word in words], at)
+        if len(os.fsencode(options.data)) > LONGEST_PATH:
+            raise fields.wrong("options", f"are longer than {LONGEST_PATH} bytes")
+        return options
 
 
 # The bits of st_mode that say what a file is, by the letter of a device: mknod(2).

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainer.errors import HostError, PycontainerError, UsageError
+from pycontainer.kernel.mount import MS_NOSUID
 from pycontainer.kernel.namespace import (
     CLONE_NEWIPC,
     CLONE_NEWNET,
@@ -113,8 +114,8 @@ def test_everything() -> None:
     assert (found.root, found.root_readonly) == ("/abs/root", True)
     assert (found.hostname, found.domainname) == ("box", "example")
     proc, relative, volume = found.mounts
-    assert (proc.destination, proc.type, proc.source, proc.options, proc.is_bind) == (
-        "/proc", "proc", "proc", ["nosuid"], False,
+    assert (proc.destination, proc.type, proc.source, proc.options.flags, proc.is_bind) == (
+        "/proc", "proc", "proc", MS_NOSUID, False,
     )  # fmt: skip
     assert (relative.destination, relative.source, relative.is_bind) == ("/rel", "/bundle/data", True)
     assert [str(extent) for extent in volume.uid_mappings] == ["0 7 1"]

@@ -12,7 +12,7 @@ import pytest
 
 from pycontainer import json_text
 from pycontainer.errors import HostError, PycontainerError, UsageError
-from pycontainer.kernel import device_filter
+from pycontainer.kernel import device_filter, mount
 from pycontainer.runtime import spec
 
 M = 1 << 20
@@ -360,7 +360,8 @@ def test_what_asks_for_nothing_is_accepted(path: str, value: Any) -> None:
 
 def test_unknown_words_are_a_file_systems_own() -> None:
     found = spec.Spec(replaced(("mounts", 1, "options"), ["bogus=1", "rro"]), "/bundle")
-    assert found.mounts[1].options == ["bogus=1", "ro"]
+    options = found.mounts[1].options
+    assert (options.data, options.flags, options.recursive_set) == ("bogus=1", mount.MS_RDONLY, 0)
 
 
 @pytest.mark.parametrize("kind", ["bounding", "effective", "permitted", "inheritable", "ambient"])
