@@ -207,6 +207,9 @@ IMAGE = [
         Option("-H --human", "flag", "", "Sizes and ages for people to read (true)."),
         _QUIET, _FORMAT, _NO_TRUNC,
     ]),
+    Command("layers", "layers:show", "OBJECT [PATH]", "Show what each layer of an image or container does.", [
+        _FORMAT, _NO_TRUNC,
+    ]),
     Command("import", "load:import_", "FILE NAME", "Make an image of a root file system in a tarball (- is stdin).", [
         Option("-c --change", "list", "INSTRUCTION", "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'."),
         Option("-m --message", "text", "TEXT", "Comment for the image's history."),

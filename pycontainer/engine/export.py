@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 # What starting a container makes in an image that lacks it, to mount something there (bundle.py). Docker makes these in
 # a layer of their own, which it never shows.
-_MOUNT_POINTS = frozenset(b"proc sys dev etc etc/hosts etc/hostname etc/resolv.conf sbin sbin/docker-init".split())
+MOUNT_POINTS = frozenset(b"proc sys dev etc etc/hosts etc/hostname etc/resolv.conf sbin sbin/docker-init".split())
 
 
 @contextlib.contextmanager
@@ -39,7 +39,7 @@ def compared(
         stack.callback(os.close, lower)
         upper = open_upper(f"{settings.container_directory(container.id)}/upper", container.id_maps)
         stack.callback(os.close, upper)
-        yield Comparison(upper, lower, _MOUNT_POINTS, copies=copies)
+        yield Comparison(upper, lower, MOUNT_POINTS, copies=copies)
 
 
 def _open_lower(layers: list[str], mount_point: str) -> int:

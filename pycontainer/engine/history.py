@@ -17,17 +17,18 @@ class Step:
 
     id       that of the image for its newest step, "" for all others: nobody has an image of them
     created  seconds since the epoch, 0 where the image does not say it
-    size     bytes of its layer, unpacked; 0 where it made none
+    size     bytes of its layer, unpacked; 0 where it made none, which is what `has_layer` says
     """
 
-    __slots__ = ("comment", "created", "created_by", "id", "size")
+    __slots__ = ("comment", "created", "created_by", "has_layer", "id", "size")
 
-    def __init__(self, entry: dict[str, Any], size: int) -> None:
+    def __init__(self, entry: dict[str, Any], size: int, *, has_layer: bool = True) -> None:
         self.id = ""
         self.created = _moment(entry.get("created"))
         self.created_by = _text(entry.get("created_by"))
         self.comment = _text(entry.get("comment"))
         self.size = size
+        self.has_layer = has_layer
 
 
 def history(store: Store, image: Image) -> list[Step]:
@@ -40,7 +41,7 @@ def history(store: Store, image: Image) -> list[Step]:
     layers = list(image.layers)
     for entry in image.config.get("history") or []:
         layer = "" if entry.get("empty_layer") is True or not layers else layers.pop(0)
-        steps.append(Step(entry, store.layer_size(layer) if layer else 0))
+        steps.append(Step(entry, store.layer_size(layer) if layer else 0, has_layer=bool(layer)))
     steps.extend(Step({}, store.layer_size(layer)) for layer in layers)
     if steps:
         steps[-1].id = image.id

@@ -111,7 +111,7 @@ class Comparison:
             place = path + b"/" + name if path else name
             before = None if lower is None else _lstat(lower, name)
             after = _lstat(upper, name) if name in present else None
-            if after is None or _is_whiteout(after):
+            if after is None or is_whiteout(after):
                 # One that vanished since it was listed is passed over: the container works on it.
                 if before is not None and (after is not None or name not in present):
                     yield Change(DELETED, place, upper, by_opaque=after is None)
@@ -141,7 +141,7 @@ class Comparison:
             return
         below = None
         try:
-            opaque = _is_opaque(descriptor, path)
+            opaque = is_opaque(descriptor, path)
             if before is not None and stat.S_ISDIR(before.st_mode):
                 below = os.open(name, _O_DIRECTORY, dir_fd=lower)
             own = Change(ADDED if before is None else CHANGED, path, upper, opaque=opaque and below is not None)
@@ -190,7 +190,8 @@ def _lstat(directory: int, name: bytes) -> os.stat_result | None:
         return None
 
 
-def _is_whiteout(status: os.stat_result) -> bool:
+def is_whiteout(status: os.stat_result) -> bool:
+    """Whether it takes away what lower layers have under its name."""
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
 
 
@@ -215,7 +216,7 @@ def _capability(directory: int | None, name: bytes) -> bytes:
         return b""
 
 
-def _is_opaque(directory: int, path: bytes) -> bool:
+def is_opaque(directory: int, path: bytes) -> bool:
     """Whether a directory of the upper one hides what is below. Raises ImageError."""
     place = f"/proc/self/fd/{directory}"
     names = os.listxattr(place)
