@@ -123,6 +123,10 @@ def _values(settings: Settings, words: str, kind: str, given: list[str]) -> Iter
     if kind in ("FILE", "SOURCE", "TARGET", "[SRC:]DST[:ro]"):
         other = {"FILE": "", "[SRC:]DST[:ro]": "VOLUME:"}.get(kind, "CONTAINER:PATH")
         return [_FILES, *_live(settings, words, other)]
+    if kind == "LAB":
+        from pycontainer.labs import _stage
+
+        return [(name, _stage.load(name).SUMMARY) for name in _stage.names()]
     if kind == "SIGNAL":
         from pycontainer.kernel import signals
 

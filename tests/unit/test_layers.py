@@ -1,6 +1,7 @@
 """The rules of the source tree: which layer may import which, what only one place may use, and how long things may be.
 
 cli   daemon
+    labs
     engine
 image network monitor
     runtime
@@ -30,8 +31,9 @@ LAYERS = {
     "network": 3,
     "monitor": 3,
     "engine": 4,
-    "cli": 5,
-    "daemon": 5,
+    "labs": 5,
+    "cli": 6,
+    "daemon": 6,
 }
 # Where a package from outside the standard library, or ctypes, may be imported.
 ONLY_IN = {

@@ -1,0 +1,50 @@
+"""The labs show what they say, and leave nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+from conftest import Pycontainer
+
+MOST_LINES, WIDTH = 70, 80
+
+
+def nothing_is_left(box: Pycontainer) -> bool:
+    return box("ps", "-aq", check=True).stdout == ""
+
+
+def transcript(box: Pycontainer, name: str) -> str:
+    result = box("lab", name)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+    print(result.stdout)
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if len(line) > WIDTH] == [] and len(lines) <= MOST_LINES
+    assert "\033" not in result.stdout
+    assert nothing_is_left(box)
+    return result.stdout
+
+
+def test_oom(box: Pycontainer) -> None:
+    text = transcript(box, "oom")
+    parts = text.split("\n\n")
+    assert len(parts) == 6
+    assert "killed: the memory limit of 16m was reached (exit 137)" in parts[1].replace("\n    ", " ")
+    # Slowed down and not killed; the child alone; none, with swap; and all.
+    assert [part.count("exit status 137") for part in parts[1:]] == [1, 0, 1, 0, 1]
+    assert "Up" in parts[3]
+    assert "memory.swap.max  83886080" in parts[4]
+
+
+def test_io(box: Pycontainer) -> None:
+    assert "wbps=4194304" in transcript(box, "io")
+
+
+def test_an_interrupted_lab_leaves_nothing(box: Pycontainer) -> None:
+    lab = box.popen("lab", "pids", stdout=subprocess.PIPE, text=True)
+    assert lab.stdout is not None
+    assert any("pids.max" in line for line in lab.stdout)
+    lab.send_signal(signal.SIGINT)
+    lab.communicate(timeout=60)
+    assert lab.returncode == 130
+    assert nothing_is_left(box)
