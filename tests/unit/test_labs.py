@@ -95,7 +95,7 @@ def test_bold_is_for_terminals(
 
 
 def test_steps_need_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", open("/dev/null"))
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False)
     with pytest.raises(UsageError, match="lab: --step: standard input is no terminal"):
         with _stage.stage("oom", Settings(), step=True):
             raise AssertionError
