@@ -17,7 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_FIRST, _LONGEST = 0.25, 4.0  # seconds from one sample to the next, which double
+_FIRST, _LONGEST = 0.25, 4.0  # seconds from one sample to the next
+_GROWTH = 1.3  # of these, so that a short run has samples too
 _MOST_SAMPLES = 150  # of the last ten minutes
 # A cgroup at its limit changes memory.events a hundred times a second while it finds memory to take back.
 _PAUSE = 0.5  # seconds
@@ -50,7 +51,7 @@ class Witness:
 
     def _sample(self) -> None:
         self.take_sample()
-        self._interval = min(2 * self._interval, _LONGEST)
+        self._interval = min(_GROWTH * self._interval, _LONGEST)
         self._timers["sample"] = self._loop.after(self._interval, self._sample)
 
     def take_sample(self) -> None:
