@@ -122,7 +122,11 @@ def store(settings: Settings, container_id: str, evidence: Json) -> None:
             file.write(json_text.dumps({**known, **evidence, "kills": kills[-_MOST_KILLS:]}))
         os.rename(f"{path}.new", path)
     except OSError:
-        forget(settings, container_id)
+        try:
+            forget(settings, container_id)
+        except OSError:
+            # On a disk that has become read-only.
+            pass
 
 
 def load(settings: Settings, container_id: str) -> Json:

@@ -246,9 +246,10 @@ def end(
     Returns {"restart": whether it is started again, "removed": whether nothing is left of it, "oom": a line for the
     user where the OOM killer ended it}. Raises OSError, PycontainerError.
     """
-    container = containers.get(connection, container_id)
-    found = _gather(settings, container, message["seen"], log)
-    teardown.end_processes(settings, container_id)
+    try:
+        found = _gather(settings, containers.get(connection, container_id), message["seen"], log)
+    finally:
+        teardown.end_processes(settings, container_id)
     # Read again, because `update --restart` may have changed it.
     container = containers.get(connection, container_id)
     oom = ""
