@@ -26,6 +26,7 @@ from pycontainer.image.changes import (
     open_lower,
     open_upper,
 )
+from pycontainer.image.difference import kind
 from pycontainer.image.store import Store
 from pycontainer.kernel import mount, namespace
 from pycontainer.monitor import errand
@@ -37,15 +38,6 @@ if TYPE_CHECKING:
     from pycontainer.kernel.id_map import IdMap
 
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KINDS = {
-    stat.S_IFDIR: "a directory",
-    stat.S_IFREG: "a file",
-    stat.S_IFLNK: "a symbolic link",
-    stat.S_IFIFO: "a fifo",
-    stat.S_IFCHR: "a character device",
-    stat.S_IFBLK: "a block device",
-    stat.S_IFSOCK: "a socket",
-}
 
 
 class Layer:
@@ -213,7 +205,7 @@ def _look(layer: Layer, parts: list[bytes]) -> Found:
 
 
 def _describe(directory: int, name: bytes, status: os.stat_result) -> str:
-    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "something")
+    what = kind(status)
     if stat.S_ISLNK(status.st_mode):
-        return f"{kind} to {os.fsdecode(os.readlink(name, dir_fd=directory))}"
-    return f"{kind} of {status.st_size} bytes" if stat.S_ISREG(status.st_mode) else kind
+        return f"{what} to {os.fsdecode(os.readlink(name, dir_fd=directory))}"
+    return f"{what} of {status.st_size} bytes" if stat.S_ISREG(status.st_mode) else what

@@ -67,7 +67,7 @@ def _below(
         try:
             found = os.stat(name, dir_fd=right, follow_symlinks=False)
         except FileNotFoundError:
-            yield place, f"{_kind(wanted)} that is missing"
+            yield place, f"{kind(wanted)} that is missing"
             continue
         same = stat.S_IFMT(wanted.st_mode) == stat.S_IFMT(found.st_mode)
         if not same or place not in loose:
@@ -91,13 +91,14 @@ def _below(
         yield f"{path}/{name}", "it should not be there"
 
 
-def _kind(status: os.stat_result) -> str:
+def kind(status: os.stat_result) -> str:
+    """`a directory`, `a file` and so on."""
     return _KINDS.get(stat.S_IFMT(status.st_mode), "something")
 
 
 def _unlike(path: str, wanted: os.stat_result, found: os.stat_result) -> Iterator[tuple[str, str]]:
-    if _kind(wanted) != _kind(found):
-        yield path, f"{_kind(found)}, not {_kind(wanted)}"
+    if kind(wanted) != kind(found):
+        yield path, f"{kind(found)}, not {kind(wanted)}"
         return
     modes = [stat.S_IMODE(status.st_mode) for status in (found, wanted)]
     if modes[0] != modes[1]:
