@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from pycontainer.image import kept, reference
 from pycontainer.image.kept import Kept, Part
 from pycontainer.image.reference import Reference
 from pycontainer.image.registry import credentials
-from pycontainer.image.registry.client import Notify, Registry, connect
+from pycontainer.image.registry.client import ATTEMPTS, Notify, Registry, connect
 from pycontainer.image.registry.trouble import NotTLS
 from pycontainer.image.registry.upload import STEP, Uploader, check_digest
 from pycontainer.image.store import Image, Store
@@ -176,9 +177,14 @@ class _Pusher:
         self._uploader.put(config)
         tag = image.name.tag
         headers = {"Content-Type": image.kept.media_type}
-        with self._registry.ask("PUT", f"manifests/{tag}", headers, image.kept.data) as response:
-            self._registry.refuse(response, tag)
-            check_digest(response, manifest.digest, image.name.familiar)
+        for attempt in range(1, ATTEMPTS + 1):
+            with self._registry.ask("PUT", f"manifests/{tag}", headers, image.kept.data) as response:
+                # docker-registry 2.8 does not know a blob for a moment that two pushes have brought at once.
+                if response.status != 400 or attempt == ATTEMPTS:
+                    self._registry.refuse(response, tag)
+                    check_digest(response, manifest.digest, image.name.familiar)
+                    break
+            time.sleep(0.2 * attempt)
         self._say(f"{tag}: digest: {manifest.digest} size: {manifest.size}")
 
     def _layer(self, part: Part, diff_id: str) -> None:
