@@ -14,7 +14,7 @@ import select
 import signal
 from collections.abc import Callable
 from io import FileIO
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol
 
 from pycontainer.errors import HostError, ImageError, StepFailed
 from pycontainer.image.layer import Tree, unpack
@@ -31,16 +31,30 @@ Progress = Callable[[str, int, int], None]
 class Layer(NamedTuple):
     """One layer to unpack from the file `blob` into the new `directory`; without one it is verified only.
 
-    `diff_id` is empty where none is known; `verified` says that the digest of the blob, taken while it arrived, is the
-    diff id, so that hashing it again would tell nothing if it is not compressed.
+    `size` in bytes is the blob's; `diff_id` is empty where none is known; `verified` says that the digest of the blob,
+    taken while it arrived, is the diff id, so that hashing it again would tell nothing if it is not compressed.
     """
 
     blob: str
+    size: int
     directory: str
     name: str
     diff_id: str
     verified: bool
     base: bool
+
+
+class Arrivals(Protocol):
+    """Blobs that are not there yet."""
+
+    def has(self, path: str, /) -> bool:
+        """Whether that one is."""
+
+    def fileno(self) -> int:
+        """What to poll for `receive`."""
+
+    def receive(self) -> bool:
+        """Learn which are; False when there is nothing more to come. Raises PycontainerError."""
 
 
 class Unpacked(NamedTuple):
@@ -92,31 +106,40 @@ class Allowance:
             raise ImageError("read archive", "its layers", f"more than {MAX_INODES} members unpacked")
 
 
-def unpack_layers(layers: list[Layer], allowance: Allowance, progress: Progress | None) -> list[Unpacked]:
-    """Unpack all, in any order; results in the order of `layers`. The caller must have no threads.
+def unpack_layers(
+    layers: list[Layer], allowance: Allowance, progress: Progress | None, arrivals: Arrivals | None = None
+) -> list[Unpacked]:
+    """Unpack all, each as soon as its blob has arrived; results in the order of `layers`.
 
-    Raises ImageError for what is in the archive, StepFailed for what the host refuses.
+    The caller must have no threads. Raises ImageError for what is in the archive, StepFailed for what the host refuses,
+    and what `arrivals` raises.
     """
     if os.geteuid() != 0:
         raise HostError("unpack layer", "", "only root can keep owners and devices", "use sudo")
     results: dict[int, Unpacked] = {}
-    waiting = list(enumerate(layers))[::-1]
+    waiting = dict(enumerate(layers))
     children: dict[int, _Child] = {}
     poll = select.poll()
-    total = sum(os.stat(layer.blob).st_size for layer in layers)
+    total = sum(layer.size for layer in layers)
     done = 0
     try:
+        if arrivals is not None:
+            poll.register(arrivals, select.POLLIN)
         while waiting or children:
-            while waiting and len(children) < PARALLEL and (limit := allowance.take()):
-                index, layer = waiting.pop()
-                child = _Child(index, layer, limit)
+            ready = [index for index, layer in waiting.items() if arrivals is None or arrivals.has(layer.blob)]
+            while ready and len(children) < PARALLEL and (limit := allowance.take()):
+                index = ready.pop(0)
+                child = _Child(index, waiting.pop(index), limit)
                 children[child.pipe] = child
                 poll.register(child.pipe, select.POLLIN)
             for pipe, _ in poll.poll(_POLL_MS):
-                if not children[pipe].receive():
+                if arrivals is not None and pipe == arrivals.fileno():
+                    if not arrivals.receive():
+                        poll.unregister(arrivals)
+                elif not children[pipe].receive():
                     child = children.pop(pipe)
                     poll.unregister(pipe)
-                    done += os.stat(child.layer.blob).st_size
+                    done += child.layer.size
                     results[child.index] = child.result()
                     allowance.give_back(child.limit, results[child.index])
             if progress is not None:

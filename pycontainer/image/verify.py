@@ -231,7 +231,7 @@ class Verifier:
         try:
             copy = f"{marker}/layer"
             try:
-                wanted = Layer(blob, copy, what, diff_id, False, len(layers) == 1)
+                wanted = Layer(blob, os.stat(blob).st_size, copy, what, diff_id, False, len(layers) == 1)
                 (result,) = unpack_layers([wanted], Allowance(_UNLIMITED, _UNLIMITED), None)
             except ImageError as error:
                 yield Problem(what, blob, error.cause, _ANEW.format(name))

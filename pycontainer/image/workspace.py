@@ -25,7 +25,7 @@ from pycontainer.image.manifest import Config, chain_ids
 from pycontainer.image.opaque import hide_lower_root
 from pycontainer.image.store import Store, remove_tree
 from pycontainer.image.stream import Hash, write_all
-from pycontainer.image.unpack import Allowance, Layer, Progress, unpack_layers
+from pycontainer.image.unpack import Allowance, Arrivals, Layer, Progress, unpack_layers
 from pycontainer.kernel.file_flags import spread_subdirectories
 from pycontainer.kernel.syscalls import call
 
@@ -83,8 +83,13 @@ class Workspace:
 
         return receive("manifest", path, write)
 
-    def unpack_image(self, config: Config, blobs: list[Blob], progress: Progress | None) -> None:
-        """Unpack those of an image's layers that neither the store nor this workspace has, and verify the others."""
+    def unpack_image(
+        self, config: Config, blobs: list[Blob], progress: Progress | None, arrivals: Arrivals | None = None
+    ) -> None:
+        """Unpack those of an image's layers that neither the store nor this workspace has, and verify the others.
+
+        arrivals  knows which of the blobs are not there yet; None where all are
+        """
         chains = chain_ids(config.diff_ids)
         layers: dict[int, Layer] = {}
         for index, (chain, diff_id, blob) in enumerate(zip(chains, config.diff_ids, blobs, strict=True)):
@@ -92,8 +97,8 @@ class Workspace:
             directory = "" if self._has(chain) else self._name_directory()
             if directory or not (verified or self._is_checked(chain, blob)):
                 name = f"layer {index + 1} of {len(chains)}"
-                layers[index] = Layer(blob.path, directory, name, diff_id, verified, index == 0)
-        unpacked = unpack_layers(list(layers.values()), self._allowance, progress)
+                layers[index] = Layer(blob.path, blob.size, directory, name, diff_id, verified, index == 0)
+        unpacked = unpack_layers(list(layers.values()), self._allowance, progress, arrivals)
         for (index, layer), result in zip(layers.items(), unpacked, strict=True):
             self._checked.add((chains[index], blobs[index].hex))
             if not layer.directory:
@@ -109,7 +114,7 @@ class Workspace:
     def unpack_base(self, blob: Blob, progress: Progress | None) -> tuple[str, str]:
         """Unpack the only layer of a new image; its diff id and its directory."""
         directory = self._name_directory()
-        layer = Layer(blob.path, directory, "archive", "", False, True)
+        layer = Layer(blob.path, blob.size, directory, "archive", "", False, True)
         result = unpack_layers([layer], self._allowance, progress)[0]
         self._new[result.diff_id.removeprefix("sha256:")] = directory, result.size
         return result.diff_id, directory

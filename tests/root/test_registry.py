@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import http.server
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import Pycontainer
-from registry import Faulty, Tokens, authority, environment, registry, server
+from registry import Answer, Faulty, Tokens, authority, environment, fetch, registry, server
 from test_image_layer import LayerTar, docker_archive
 
 from pycontainer.image import manifest
@@ -325,6 +326,47 @@ def test_a_broken_download_goes_on_where_it_was(engine: Pycontainer, host: str) 
     ranges = [sent["Range"] for _, sent in proxy.seen if "Range" in sent]
     assert ranges and all(text.startswith("bytes=") and text.endswith("-") and text != "bytes=0-" for text in ranges)
     check_store(engine)
+
+
+def test_a_layer_is_unpacked_while_another_is_on_its_way(engine: Pycontainer, host: str) -> None:
+    last, seen = [""], []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> Answer:
+        reply = fetch(host, request.path, {"Accept": request.headers.get("Accept", "")})
+        if "/manifests/" in request.path:
+            last[0] = json.loads(reply[2])["layers"][-1]["digest"]
+        elif request.path.endswith(last[0]):
+            deadline = time.monotonic() + 30
+            while not seen and time.monotonic() < deadline:
+                seen.extend((engine.root / "tmp").glob("*/layer-*/file0"))
+                time.sleep(0.01)
+        return reply
+
+    with server(answer) as front:
+        engine("pull", f"{front}/{PATH}:1", check=True)
+    assert seen, "no layer was there before the last had come"
+    check_store(engine)
+
+
+def test_the_process_that_fetches_is_killed(engine: Pycontainer, host: str) -> None:
+    pulls: list[subprocess.Popen[bytes]] = []
+
+    def answer(request: http.server.BaseHTTPRequestHandler) -> Answer | None:
+        if "/blobs/" not in request.path:
+            return fetch(host, request.path, {"Accept": request.headers.get("Accept", "")})
+        pid = pulls[0].pid
+        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            os.kill(int(child), signal.SIGKILL)
+        return None
+
+    with server(answer) as front:
+        pulls.append(engine.popen("pull", f"{front}/{PATH}:1", stdout=subprocess.PIPE, stderr=subprocess.PIPE))
+        _, printed = pulls[0].communicate(timeout=60)
+    assert pulls[0].returncode == 1 and b"the process that fetches it was killed" in printed
+    assert stored(engine) == []
+    engine("pull", f"{host}/{PATH}:1", check=True)
+    check_store(engine)
+    assert os.listdir(engine.root / "downloads") == []
 
 
 def test_two_at_once_fetch_nothing_twice(engine: Pycontainer, host: str) -> None:

@@ -301,6 +301,25 @@ class TestBundles:
         path = f"/v2/{PATH}/referrers/{store.digest}"
         assert asked == [path, f"{path}?next=1"]
 
+    @pytest.mark.parametrize("status", [401, 403, 404])
+    def test_a_registry_that_has_no_such_request(
+        self, store: Store, pull: Callable[..., str], tmp_path: pathlib.Path, status: int
+    ) -> None:
+        """It is said that there is no signature, which counts, and not that the request was refused."""
+        key, sign = ecdsa()
+        mine = written(key, tmp_path / "mine.pub")
+
+        def front(request: http.server.BaseHTTPRequestHandler) -> tuple[int, dict[str, str], bytes]:
+            if "/referrers/" in request.path:
+                return status, {}, b""
+            return fetch(store.host, request.path, {"Accept": request.headers.get("Accept", "")})
+
+        with server(front) as host:
+            said = pull(mine, host)
+            assert "it is not signed" in said
+            store.bundle(enveloped(sign, store.digest))
+            assert pull(mine, host) == ""
+
 
 class TestPolicy:
     """[signatures] in config.toml: what is below a name is signed, or it neither comes nor runs."""

@@ -9,14 +9,12 @@ object store that has a blob, is followed without them, and so is the place that
 from __future__ import annotations
 
 import contextlib
-import ssl
 import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urljoin, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 import urllib3
 
@@ -26,6 +24,7 @@ from pycontainer.image import manifest
 from pycontainer.image.manifest import Descriptor
 from pycontainer.image.registry import challenge
 from pycontainer.image.registry.config import Endpoint, endpoints
+from pycontainer.image.registry.connections import Connections
 from pycontainer.image.registry.credentials import Credentials
 from pycontainer.image.registry.trouble import WAY, is_final, may_pass, unreachable, words
 
@@ -39,8 +38,9 @@ _AGENT = f"pycontainer/{__version__}"
 _TIMEOUT = urllib3.Timeout(connect=15, read=60)  # seconds
 # A registry may copy all of a blob before it says that it has it.
 _UPLOAD_TIMEOUT = urllib3.Timeout(connect=15, read=300)
-# What registries say that do not know a path: RFC 9110. The specification wants 404.
-_UNKNOWN = (400, 404, 405, 501)
+# What registries say that do not know a path: RFC 9110. The specification wants 404. Some take it for a place where
+# nobody may look; whoever may not read the repository was told so before.
+_UNKNOWN = (400, 401, 403, 404, 405, 501)
 _REDIRECTS = 5
 ATTEMPTS = 4
 _LONGEST_WAIT = 60.0  # seconds that a registry may tell us to wait, all of them together
@@ -78,7 +78,7 @@ class Registry:
         self._waited = 0.0
         self._waits_until = 0.0
         self._lock = threading.Lock()
-        self._pools = _pools(endpoint)
+        self._connections = Connections(endpoint)
 
     def manifest(self, reference: str) -> tuple[bytes, str]:
         """A manifest or an index by its tag or digest: its bytes, as they came, and their digest.
@@ -176,6 +176,10 @@ class Registry:
         with self._open("GET", "/v2/", {}) as response:
             if response.status not in (401, 403):
                 self._check(response, self._host)
+
+    def disconnect(self) -> None:
+        """Have no connection open, so that a process that is forked now shares none."""
+        self._connections.close()
 
     @contextlib.contextmanager
     def ask(self, method: str, path: str, headers: Mapping[str, str], body: bytes = b"") -> Iterator[BaseHTTPResponse]:
@@ -288,7 +292,7 @@ class Registry:
         sent = {"User-Agent": _AGENT, **headers}
         if self._authorization and own:
             sent["Authorization"] = self._authorization
-        response = self._pools(url).request(
+        response = self._connections.to(url).request(
             method, url, body=body, headers=sent, redirect=False, retries=False, preload_content=False, timeout=timeout
         )
         if not own:
@@ -378,7 +382,7 @@ class Registry:
                 headers["Authorization"] = _basic(credentials)
         url = realm if body else f"{realm}{'&' if '?' in realm else '?'}{urlencode(asked)}"
         try:
-            response = self._pools(url).request(
+            response = self._connections.to(url).request(
                 "POST" if body else "GET", url, body=body, headers=headers, redirect=False, retries=False,
                 preload_content=False, timeout=_TIMEOUT,
             )  # fmt: skip
@@ -454,32 +458,6 @@ def _place(url: str) -> str:
 def _basic(credentials: Credentials) -> str:
     pair = f"{credentials.username}:{credentials.password}"
     return f"Basic {b64encode(pair.encode(errors='surrogateescape')).decode()}"
-
-
-def _pools(endpoint: Endpoint) -> Callable[[str], urllib3.PoolManager]:
-    """What makes connections to a URL: through the proxy that the environment names for it, or directly."""
-    options: dict[str, Any] = {"maxsize": 4, "cert_reqs": ssl.CERT_REQUIRED}
-    if not endpoint.verify:
-        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
-        options["cert_reqs"] = ssl.CERT_NONE
-    if endpoint.authorities:
-        options["ca_cert_data"] = endpoint.authorities
-    if endpoint.certificate:
-        options["cert_file"], options["key_file"] = endpoint.certificate
-    direct = urllib3.PoolManager(**options)
-    proxies = {scheme: url for scheme, url in getproxies().items() if scheme in ("http", "https") and url}
-    managers: dict[str, urllib3.PoolManager] = {}
-
-    def choose(url: str) -> urllib3.PoolManager:
-        parts = urlsplit(url)
-        proxy = proxies.get(parts.scheme)
-        if not proxy or proxy_bypass(parts.netloc):
-            return direct
-        if proxy not in managers:
-            managers[proxy] = urllib3.ProxyManager(proxy if "//" in proxy else f"http://{proxy}", **options)
-        return managers[proxy]
-
-    return choose
 
 
 def _read(response: BaseHTTPResponse, limit: int, name: str) -> bytes:
