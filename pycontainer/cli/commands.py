@@ -158,6 +158,7 @@ CONTAINER = [
     Command("stats", "stats:show", "[CONTAINER...]", "Show what containers use: processors, memory, network, disks.", [
         Option("-a --all", "flag", "", "Show those that do not run too."),
         Option("--no-stream", "flag", "", "Look once, and end."),
+        Option("--plot", "flag", "", "Draw memory and processor time of one container."),
         _FORMAT,
         _NO_TRUNC,
     ]),

@@ -10,7 +10,7 @@ from pycontainer.cli.main import notice
 from pycontainer.cli.table import human_size
 from pycontainer.engine import containers, stats
 from pycontainer.engine.repair import open_engine
-from pycontainer.errors import HostError
+from pycontainer.errors import HostError, UsageError
 from pycontainer.kernel import cgroup
 
 TYPE_CHECKING = False
@@ -53,7 +53,12 @@ _CLEAR = "\x1b[H\x1b[J"
 
 
 def show(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
-    """`pycontainer stats`: until Ctrl-C, or until none is left of the CONTAINERs. Raises NotFound, UsageError."""
+    """`pycontainer stats`: until Ctrl-C, or until none is left of the CONTAINERs.
+
+    Raises NotFound, UsageError, HostError; with --plot Conflict too.
+    """
+    if "plot" in values:
+        return _plot(settings, values, operands)
     listing = Listing(values, COLUMNS, _DEFAULT)
     view = _View(settings, open_engine(settings, notice), listing, operands, everything=bool(values.get("all")))
     if "no_stream" in values:
@@ -73,6 +78,26 @@ def show(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
         # It is how one ends it.
         pass
     return 0
+
+
+def _plot(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    others = [name for name in ("all", "format", "no_trunc") if name in values]
+    if len(operands) != 1 or others:
+        hint = "as in: pycontainer stats --plot NAME"
+        raise UsageError("stats", "--plot", "it draws one container, which is named, and has no other format", hint)
+    from pycontainer.cli import plot
+
+    connection = open_engine(settings, notice)
+    once = "no_stream" in values or not sys.stdout.isatty()
+    plot.draw(settings, connection, _require_hierarchy(), operands[0], once=once)
+    return 0
+
+
+def _require_hierarchy() -> Hierarchy:
+    hierarchy = cgroup.find_hierarchy()
+    if hierarchy is None:
+        raise HostError("read statistics", "cgroup v2", "it is not mounted", "mount -t cgroup2 none /sys/fs/cgroup")
+    return hierarchy
 
 
 def _follow(view: _View, listing: Listing, *, live: bool) -> None:
@@ -107,12 +132,9 @@ class _View:
         *,
         everything: bool,
     ) -> None:
-        hierarchy = cgroup.find_hierarchy()
-        if hierarchy is None:
-            raise HostError("read statistics", "cgroup v2", "it is not mounted", "mount -t cgroup2 none /sys/fs/cgroup")
         self._settings = settings
         self._connection = connection
-        self._hierarchy: Hierarchy = hierarchy
+        self._hierarchy = _require_hierarchy()
         self._listing = listing
         self._everything = everything
         # By id, because a container keeps its place when it is given another name.

@@ -52,13 +52,7 @@ def _evidence(settings: Settings, container: Container) -> Json:
     if not container.is_active:
         return evidence.load(settings, container.id)
     known = evidence.now(settings, container)
-    connection = monitors.connect(settings, container.id)
-    if connection is not None:
-        try:
-            answer = monitors.ask(connection, {"do": "samples"})
-        finally:
-            connection.close()
-        known["samples"] = answer["samples"] if answer else []
+    known["samples"] = monitors.samples(settings, container.id)
     return known
 
 

@@ -58,6 +58,18 @@ def ask(connection: _socket.socket, message: Message, passed: Sequence[int] = ()
             return answer
 
 
+def samples(settings: Settings, container_id: str) -> list[list[float]]:
+    """What the monitor has seen of the memory: [seconds since the start, bytes], the oldest first. [] without one."""
+    connection = connect(settings, container_id)
+    if connection is None:
+        return []
+    try:
+        answer = ask(connection, {"do": "samples"})
+    finally:
+        connection.close()
+    return answer["samples"] if answer else []
+
+
 def receive(connection: _socket.socket) -> Message | None:
     """The next message; None at the end. Raises the error that it carries."""
     message, passed = messages.receive(connection)

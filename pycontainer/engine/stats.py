@@ -27,6 +27,7 @@ class Sample:
     """A container at one moment: bytes, microseconds, and seconds of the monotonic clock.
 
     key       tells one run of a container from the next, whose counters begin anew
+    current   memory in use, the page cache too
     memory    what is in use without the page cache that could be dropped at once: the working set, as docker has it
     limit     the least of the limits of its cgroup, those above it, and the machine's memory
     parts     what memory is used for, by PARTS; the page cache with shared memory is `file`
@@ -43,6 +44,7 @@ class Sample:
         stat = _table(_read(f"{directory}/memory.stat"))
         current = _number(f"{directory}/memory.current")
         self.cpu = usage
+        self.current = current
         self.memory = None if current is None else max(current - stat.get("inactive_file", 0), 0)
         self.limit = None if current is None else _limit(hierarchy, directory)
         self.parts = {name: stat[name] for name in PARTS if name in stat}

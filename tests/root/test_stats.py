@@ -75,3 +75,32 @@ def test_a_table_on_a_terminal(box: Pycontainer) -> None:
         process.kill()
         process.wait()
         os.close(terminal)
+
+
+def test_a_plot_until_the_container_ends(box: Pycontainer) -> None:
+    terminal, end = pty.openpty()
+    box("run", "-d", "--name", "drawn", "--network", "none", "busybox", "sleep", "600", check=True)
+    process = box.popen("stats", "--plot", "drawn", stdin=end, stdout=end, stderr=end)
+    os.close(end)
+    try:
+        found = b""
+        while b"seconds of the run" not in found:
+            found += os.read(terminal, 4096)
+        text = found.decode()
+        assert "drawn: 0 % of a processor" in text and any(0x2800 <= ord(each) < 0x2900 for each in text), text
+        box("rm", "-f", "drawn", check=True)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(terminal)
+
+
+def test_what_is_not_drawn(box: Pycontainer) -> None:
+    box("create", "--name", "later", "--network", "none", "busybox", "true", check=True)
+    result = box("stats", "--plot", "later")
+    assert result.returncode == 1 and "draw: later: it is not running" in result.stderr
+    assert "no such container" in box("stats", "--plot", "nobody").stderr
+    for words in ((), ("-a", "later"), ("--format", "json", "later"), ("later", "later")):
+        result = box("stats", "--plot", *words)
+        assert "it draws one container" in result.stderr and result.stdout == ""

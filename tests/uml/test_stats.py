@@ -26,3 +26,20 @@ def test_memory_and_processor(busybox: str, pycontainer: Pycontainer) -> None:
         assert "--" not in found["BlockIO"]
     finally:
         pycontainer("rm", "-f", "busy", check=True)
+
+
+def test_the_plot_of_memory(busybox: str, pycontainer: Pycontainer) -> None:
+    take = "sleep 1; dd if=/dev/zero of=/dev/shm/kept bs=1M count=40; sleep 600"
+    options = ["-d", "--name", "grows", "--network", "none", "-m", "64m", "busybox", "sh", "-c", take]
+    pycontainer("run", *options, check=True)
+    try:
+        wait_until(lambda: "41943040" in pycontainer("exec", "grows", "ls", "-l", "/dev/shm").stdout)
+        lines = pycontainer("stats", "--plot", "--no-stream", "grows", check=True).stdout.splitlines()
+        title, plot = lines[0].strip(), lines[1:]
+        assert title.startswith("grows: memory 4") and title.endswith("m of 64m, with the page cache")
+        # Its scale goes up to the limit, where the line is.
+        assert any(line.startswith("64.0├──") for line in plot), plot
+        assert any(0x2800 < ord(each) < 0x2900 for line in plot for each in line)
+        assert "% of a processor" in lines[-1]
+    finally:
+        pycontainer("rm", "-f", "grows", check=True)
