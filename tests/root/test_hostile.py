@@ -13,6 +13,7 @@ import resource
 import select
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,7 +44,7 @@ class Box(Pycontainer):
             directory.chmod(0o777)
         (self.victim / "marker").write_text("host\n")
         self.base = self._base()
-        self.count = 0
+        self.loaded: dict[tuple[bytes, str], str] = {}
 
     def _base(self) -> bytes:
         program = pathlib.Path("/bin/busybox")
@@ -58,8 +59,13 @@ class Box(Pycontainer):
         return tar.data()
 
     def image(self, layer: LayerTar | None = None, **config: Any) -> str:
-        """Load an image of busybox, this layer on top, and this configuration; its name."""
-        layers = [self.base] + ([layer.data()] if layer else [])
+        """Load an image of busybox, this layer on top, and this configuration, once; its name."""
+        key = (layer.data() if layer else b"", json.dumps(config))
+        if key not in self.loaded:
+            self.loaded[key] = self._load([self.base] + ([key[0]] if layer else []), config)
+        return self.loaded[key]
+
+    def _load(self, layers: list[bytes], config: dict[str, Any]) -> str:
         layout = Layout()
         document = {
             "os": "linux",
@@ -67,8 +73,7 @@ class Box(Pycontainer):
             "config": config,
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hex_of(data)}" for data in layers]},
         }
-        self.count += 1
-        name = f"hostile:{self.count}"
+        name = f"hostile:{len(self.loaded)}"
         text = {
             "schemaVersion": 2,
             "config": layout.blob(manifest.CONFIG_TYPE, json.dumps(document).encode()),
@@ -162,9 +167,8 @@ class TestRoot:
     def test_a_link_that_another_container_makes_in_a_shared_volume(
         self, box: Box, target: str, userns: list[str]
     ) -> None:
-        shared = box.root / f"shared{box.count}"
+        shared = pathlib.Path(tempfile.mkdtemp(dir=box.root))
         image = box.image()
-        shared.mkdir()
         shared.chmod(0o777)
         made = box.sh(f"ln -sfn {target} /s/link", *userns, "-v", f"{shared}:/s", image, check=True)
         assert made.returncode == 0

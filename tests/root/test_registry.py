@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.client
 import http.server
+import itertools
 import json
 import os
 import pathlib
@@ -13,10 +14,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import Pycontainer
+from conftest import Pycontainer, new_environment, remove_environment
 from registry import Answer, Faulty, Tokens, authority, environment, fetch, registry, server
 from test_image_layer import LayerTar, docker_archive
 
@@ -275,37 +277,58 @@ def test_credentials_stay_with_their_host(engine: Pycontainer, host: str) -> Non
     assert elsewhere and set(elsewhere) == {""}
 
 
-def test_faults_on_the_way(engine: Pycontainer, host: str) -> None:
+@pytest.fixture
+def engines(tmp_path: pathlib.Path) -> Iterator[list[Pycontainer]]:
+    """Five, each with a store of its own."""
+    made = [Pycontainer({**new_environment(), **environment(tmp_path)}) for _ in range(5)]
+    yield made
+    for engine in made:
+        remove_environment(engine.environment)
+
+
+def share_out(engines: list[Pycontainer], work: Callable[[Pycontainer, int], bool]) -> list[bool]:
+    """What came of `work` for each number of PULLS, in turn by each engine; all at once, because most of it waits."""
+
+    def turn(position: int) -> list[bool]:
+        return [work(engines[position], number) for number in range(position, PULLS, len(engines))]
+
+    with ThreadPoolExecutor(len(engines)) as threads:
+        return list(itertools.chain.from_iterable(threads.map(turn, range(len(engines)))))
+
+
+def test_faults_on_the_way(engines: list[Pycontainer], host: str) -> None:
     """Each pull ends in the right image or a clear error, and the store is as it should be."""
-    good = 0
-    for number in range(PULLS):
+
+    def pull(engine: Pycontainer, number: int) -> bool:
         with server(Faulty(host, f"{SEED} {number}")) as proxy:
             result = engine("pull", f"{proxy}/{PATH}:1")
         assert "Traceback" not in result.stderr, f"{number}: {result.stderr}"
         check_store(engine)
         if result.returncode == 0:
-            good += 1
             engine("rmi", f"{proxy}/{PATH}:1", check=True)
-        else:
-            last = result.stderr.splitlines()[-2:]
-            assert result.returncode == 1 and any(line.startswith("pycontainer: ") for line in last), (
-                f"{number}: {last}"
-            )
-            assert stored(engine) == []
-    assert good, "not one came through"
+            return True
+        last = result.stderr.splitlines()[-2:]
+        assert result.returncode == 1 and any(line.startswith("pycontainer: ") for line in last), f"{number}: {last}"
+        assert stored(engine) == []
+        return False
+
+    assert any(share_out(engines, pull)), "not one came through"
 
 
-def test_killed_at_any_moment(engine: Pycontainer, host: str) -> None:
-    generator = random.Random(SEED)
-    for _ in range(PULLS):
+def test_killed_at_any_moment(engines: list[Pycontainer], host: str) -> None:
+    def pull(engine: Pycontainer, number: int) -> bool:
+        generator = random.Random(f"{SEED} {number}")
         process = engine.popen("pull", f"{host}/{PATH}:1", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(generator.uniform(0.1, 0.6))
         process.send_signal(generator.choice((signal.SIGKILL, signal.SIGINT, signal.SIGTERM)))
-        process.wait(60)
-    engine("pull", f"{host}/{PATH}:1", check=True)
-    engine("images", check=True)
-    check_store(engine)
-    assert os.listdir(engine.root / "downloads") == []
+        return process.wait(60) != 0
+
+    share_out(engines, pull)
+    for engine in engines:
+        engine("pull", f"{host}/{PATH}:1", check=True)
+        engine("images", check=True)
+        check_store(engine)
+        assert os.listdir(engine.root / "downloads") == []
 
 
 def test_a_broken_download_goes_on_where_it_was(engine: Pycontainer, host: str) -> None:

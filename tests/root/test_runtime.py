@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conftest import SESSION, new_directory, wait_until
+from conftest import SESSION, TESTS, new_directory, wait_until
 
 from pycontainer.kernel import cgroup
 
 SECONDS = 30
-RUNTIME = [sys.executable, "-P", "-m", "pycontainer.runtime.main"]
+RUNTIME = [sys.executable, "-IS", str(TESTS / "runtime_command.py")]
 Config = dict[str, Any]
 
 
