@@ -330,11 +330,12 @@ def test_an_image_that_cannot_be_committed(store: Store, monkeypatch: pytest.Mon
 
 
 LOADER = """if True:
-    import sys
-    sys.path.insert(0, {path!r})
-    from test_image_layer import open_store
+    import sqlite3
     from pycontainer.image.load import load
-    store = open_store({root!r})
+    from pycontainer.image.store import SCHEMA, Store
+    connection = sqlite3.connect({root!r} + "/database", isolation_level=None, timeout=60)
+    connection.executescript(SCHEMA)
+    store = Store({root!r}, connection)
     print("started", flush=True)
     with open({archive!r}, "rb") as file:
         print(load(store, file), flush=True)
@@ -342,7 +343,7 @@ LOADER = """if True:
 
 
 def start_load(root: str, archive: Path) -> subprocess.Popen[str]:
-    code = LOADER.format(path=str(Path(__file__).parent), root=root, archive=str(archive))
+    code = LOADER.format(root=root, archive=str(archive))
     environment = os.environ | {"PYTHONPATH": ":".join(path for path in sys.path if path)}
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     assert process.stdout is not None and process.stdout.readline() == "started\n"

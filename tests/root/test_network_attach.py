@@ -101,8 +101,8 @@ def shell(command: str, netns: int | None = None) -> str:
 
 def reaches(address: str, netns: int | None = None) -> bool:
     try:
-        # One answer is enough: on a busy machine the first may take its time.
-        shell(f"ping -n -c 3 -i 0.2 -W 2 {address}", netns)
+        # Until the first answer: on a busy machine it may take its time.
+        shell(f"ping -n -c 1 -i 0.2 -w 3 {address}", netns)
     except subprocess.CalledProcessError:
         return False
     return True
