@@ -271,7 +271,7 @@ SYSTEM = [
     Command("doctor", "doctor:doctor", "", "List what is on this machine under our name and belongs to nobody.", [
         Option("--fix", "flag", "", "Remove it."), _FORMAT,
     ]),
-    Command("lab", "lab:lab", "[LAB]", "Show what limits do, in throw-away containers.", [
+    Command("lab", "lab:lab", "[LAB]", "Show what the kernel does, in throw-away containers.", [
         Option("--step", "flag", "", "Wait for a key before each part."),
     ]),
     Command("completion", "completion:completion", "SHELL", "Print the script by which a shell completes words.", []),

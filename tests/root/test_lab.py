@@ -1,6 +1,11 @@
-"""What a lab refuses before it makes anything."""
+"""What a lab refuses before it makes anything; and those that need no limits, to their end."""
 
 from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
 
 import pytest
 from conftest import Pycontainer, is_unified
@@ -11,7 +16,7 @@ from pycontainer.labs import _stage
 
 
 @pytest.mark.skipif(is_unified(), reason="this machine can show every lab")
-@pytest.mark.parametrize("name", _stage.names())
+@pytest.mark.parametrize("name", [name for name in _stage.names() if _stage.load(name).CONTROLLERS])
 def test_a_machine_that_cannot_show_it(pycontainer: Pycontainer, busybox: str, name: str) -> None:
     result = pycontainer("lab", name)
     assert (result.returncode, result.stdout) == (1, "")
@@ -43,3 +48,118 @@ def test_a_container_of_that_name(box: Pycontainer, able: None) -> None:
         _stage.require(settings, "cpu")
     _stage.require(settings, "oom")
     box("rm", "lab-cpu-more", check=True)
+
+
+def test_a_volume_or_an_image_of_that_name(box: Pycontainer) -> None:
+    """It has somebody's data."""
+    box("volume", "create", "lab-volumes-data", check=True)
+    result = box("lab", "volumes")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        "pycontainer: lab volumes: lab-volumes-data: there is a volume of that name",
+        "hint: pycontainer volume rm lab-volumes-data",
+    ]
+    box("volume", "rm", "lab-volumes-data", check=True)
+    box("tag", "busybox", "lab-layers-image", check=True)
+    result = box("lab", "layers")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert "lab-layers-image: there is an image of that name" in result.stderr
+    box("rmi", "lab-layers-image", check=True)
+
+
+def left(box: Pycontainer) -> list[str]:
+    """What a lab may have made, and what is not the store's in its directory."""
+    found = [box(*words, check=True).stdout for words in (("ps", "-aq"), ("volume", "ls", "-q"))]
+    found += box("images", "-q", check=True).stdout.splitlines()[1:]
+    found += [name for name in os.listdir(box.root) if name.startswith("lab-")]
+    found += os.listdir(box.root / "containers")
+    return [each for each in found if each]
+
+
+def transcript(box: Pycontainer, name: str) -> list[str]:
+    """The parts that it printed."""
+    result = box("lab", name)
+    assert (result.returncode, result.stderr) == (0, ""), result.stdout + result.stderr
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if len(line) > _stage.WIDTH] == []
+    assert "\033" not in result.stdout
+    assert left(box) == []
+    return re.split(r"\n\n(?=\d\. )", result.stdout)
+
+
+def base_of_ids(part: str) -> str:
+    """The host's id that a container's root has, of the first uid_map in there."""
+    found = re.search(r"/proc/self/uid_map\n +0 +([1-9]\d*) +\d+\n", part)
+    assert found is not None, part
+    return found[1]
+
+
+def test_layers(box: Pycontainer) -> None:
+    _, image, mount, copied, whiteout, opaque, diff, commit, end = transcript(box, "layers")
+    assert image.count("$ ls -C layers/") == 3
+    names = re.search(r"lowerdir=(\S+),upperdir=\S+,workdir=", mount.replace("\n    ", ""))
+    assert names is not None and names[1].count(":") == 2
+    base = base_of_ids(mount)
+    assert re.search(rf"^drwxr-xr-x \d+ {base} {base} .* upper$", mount, re.MULTILINE)
+    before, after = copied.split(">> /etc/passwd")
+    assert " passwd\n" not in before and re.search(rf"-rw-r--r-- 1 {base} {base} .* passwd\n", after)
+    assert "upper/etc/passwd\nme:x:7:7::/:\n" in after and "*/etc/passwd\nnobody:x:65534" in after
+    assert re.search(
+        r"^4 +changes +/etc/passwd +yes\n1 +adds +/etc/passwd +no, because of layer 4$", after, re.MULTILINE
+    )
+    assert re.search(r"^c-{9} \d+ 0 0 0, 0 .*/upper/etc/group$", whiteout, re.MULTILINE)
+    assert re.search(r"^4 +whites out +/etc/group +no$", whiteout, re.MULTILINE)
+    assert "    spool: trusted.overlay.opaque=y\n" in opaque
+    assert re.search(r"^4 +hides +/var/spool +no$", opaque, re.MULTILINE)
+    assert "\nC /etc\nD /etc/group\nC /etc/passwd\nC /var\nC /var/spool\nD /var/spool/mail\n" in diff
+    assert diff.endswith("\nnobody:x:65534:65534:nobody:/home:/bin/false\n/etc/group\n\n/var/spool:\nmail")
+    assert re.search(r"^4 +sleep 600 +0 +1 +2$", commit, re.MULTILINE)
+    assert "/upper': No such file or directory\nexit status 2" in end
+    # The same three layers, as in the beginning.
+    table = r"LAYER.*\n(?:\d .*\n)+"
+    assert re.findall(table, end) == re.findall(table, image) and len(re.findall(table, image)) == 1
+
+
+def test_volumes(box: Pycontainer) -> None:
+    _, without, filled, two, owners, directory, end = transcript(box, "volumes")
+    base = base_of_ids(without)
+    assert re.search(r"^-rw-r--r-- +1 0 +0 +6 .* page$", without, re.MULTILINE)
+    assert re.search(rf"^-rw-r--r-- 1 {base} {base} 6 .* page$", without, re.MULTILINE)
+    assert "No such file or directory\nexit status 2" in without
+    first, later = filled.split("It was made")
+    assert re.search(r" spool\n.* www$", first.strip()) and "/var:\nwww\n" in later
+    assert "-rw-r--r-- 1 0 0 6 " in later and "/var/www:\npage\n" in later
+    mounts = re.findall(r" /var (r[wo]),(\S+) - ", two.replace("\n    ", " "))
+    assert [mount[0] for mount in mounts] == ["rw", "ro"] and all("idmapped" in mount[1] for mount in mounts)
+    assert "\nhello\nmore\n" in two and "Read-only file system\nexit status 1" in two
+    assert "it is used by container" in two
+    maps = re.findall(r"^ +0 +(\d+) +65536$", owners, re.MULTILINE)
+    assert len(set(maps)) == 2
+    assert len(re.findall(r"^-rw-r--r-- +1 +1000 +1000 +0 .* users$", owners, re.MULTILINE)) == 3
+    assert "\nthe host writes\n" in directory and "\nso does the container\n" in directory
+    assert re.search(r"^-rw-r--r-- +1 +0 +0 22 .* answer\n-rw-r--r-- 1 1000 1000 16 .* page$", directory, re.MULTILINE)
+    assert "Read-only file system\nexit status 1" in directory
+    removed, gone = end.split("$ pycontainer volume rm")
+    assert " page\n" in removed and "No such file or directory\nexit status 2" in gone
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("layers", "$ pycontainer commit"),
+        ("layers", "$ pycontainer diff"),
+        ("volumes", "$ pycontainer run --rm"),
+        ("volumes", "/mnt"),
+    ],
+)
+def test_an_interrupted_lab_leaves_nothing(box: Pycontainer, name: str, line: str) -> None:
+    lab = box.popen("lab", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert lab.stdout is not None
+    printed: list[str] = []
+    while not printed or line not in printed[-1]:
+        printed.append(lab.stdout.readline())
+        assert printed[-1], "".join(printed)
+    lab.send_signal(signal.SIGINT)
+    lab.communicate(timeout=60)
+    assert lab.returncode == 130
+    assert left(box) == []

@@ -12,7 +12,7 @@ import pytest
 from pycontainer import labs
 from pycontainer.cli import main
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import HostError, UsageError
+from pycontainer.errors import HostError, StepFailed, UsageError
 from pycontainer.kernel import cgroup
 from pycontainer.labs import _stage, io
 
@@ -23,7 +23,7 @@ def call(*arguments: str) -> int:
 
 def test_each_file_is_a_lab(capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(path.stem for path in pathlib.Path(labs.__path__[0]).glob("[!_]*.py"))
-    assert {"cpu", "io", "oom", "pids"} <= set(files) and _stage.names() == files
+    assert {"cpu", "io", "layers", "oom", "pids", "volumes"} <= set(files) and _stage.names() == files
     assert call("lab") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == files
@@ -41,7 +41,8 @@ def test_one_more_file_is_one_more_lab(tmp_path: pathlib.Path, monkeypatch: pyte
 @pytest.mark.parametrize("name", _stage.names())
 def test_a_lab_says_what_it_needs(name: str) -> None:
     lab = _stage.load(name)
-    assert set(lab.CONTROLLERS) <= set(cgroup.CONTROLLERS) and lab.CONTROLLERS
+    assert set(lab.CONTROLLERS) <= set(cgroup.CONTROLLERS)
+    assert (not lab.CONTROLLERS) == (name in ("layers", "volumes"))
     assert callable(lab.show) and lab.SUMMARY.endswith(".")
 
 
@@ -67,6 +68,38 @@ def test_no_hierarchy_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cgroup, "find_hierarchy", lambda: None)
     with pytest.raises(HostError, match="not mounted"):
         _stage._require_controllers("oom", ("memory",))
+
+
+def test_a_lab_without_limits_needs_no_hierarchy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cgroup, "find_hierarchy", lambda: None)
+    _stage._require_controllers("layers", ())
+
+
+def test_an_id_is_shown_short() -> None:
+    one, other = "0123456789ab" + "c" * 52, "f" * 63
+    assert _stage.shorten(f"ls layers/{one} {other}") == f"ls layers/0123456789ab* {other}"
+
+
+def test_a_command_of_the_hosts(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = Settings()
+    settings.root = str(tmp_path)
+    (tmp_path / ("a" * 64)).write_text("one\n")
+    stage = _stage.Stage("layers", settings, step=False)
+    assert stage.host("cat", "a" * 64) == "one\n"
+    stage.host("false", status=1)
+    with pytest.raises(StepFailed, match="true ended with 0 and not with 1"):
+        stage.host("true", status=1)
+    expected = [f"$ cd {tmp_path}", "$ cat aaaaaaaaaaaa*", "one", "$ false", "exit status 1", "$ true"]
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+def test_a_directory_goes_whatever_happens(tmp_path: pathlib.Path) -> None:
+    settings = Settings()
+    settings.root = str(tmp_path)
+    with pytest.raises(StepFailed), _stage.stage("volumes", settings, step=False) as stage:
+        pathlib.Path(stage.directory(), "file").write_text("x")
+        raise StepFailed("lab", "volumes", 0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_command_line_can_be_typed() -> None:
