@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
-SLOW=(faults push kills explain) # of tests/root: a third of its time
+SLOW=(faults push) # of tests/root: they follow uml, beside unit and the others
 
 usage() {
     cat <<'END'
@@ -135,7 +135,7 @@ conclude() {
     FAILED+=("$tier (status $status)")
 }
 
-# Of tests/root, what takes half of its time is a session of its own.
+# Of tests/root, what runs in a session of its own.
 slow_tests() {
     printf 'tests/root/test_%s.py\n' "${SLOW[@]}"
 }
