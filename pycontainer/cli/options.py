@@ -48,6 +48,7 @@ LIMITS = [
     Option("--device-write-bps", "list", "PATH:RATE", "Most bytes in a second that are written."),
     Option("--device-read-iops", "list", "PATH:RATE", "Most reads in a second, such as /dev/sda:500."),
     Option("--device-write-iops", "list", "PATH:RATE", "Most writes in a second."),
+    Option("--network-rate", "text", "RATE[:BURST]", "Most bits in a second, each way, such as 10mbit:64k."),
 ]
 
 CREATE = [

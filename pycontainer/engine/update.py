@@ -5,10 +5,13 @@ The kernel has the new limits before the row does, in one transaction: where eit
 
 from __future__ import annotations
 
+import os
+
 from pycontainer.engine import containers, limits
 from pycontainer.engine.config.block_io import RATES
 from pycontainer.errors import Conflict
 from pycontainer.kernel import cgroup
+from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.undo import Undo
 from pycontainer.runtime import limits as runtime_limits
 from pycontainer.runtime import resources, state
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer.engine.config.container import ContainerConfig
+    from pycontainer.engine.containers import Container
     from pycontainer.engine.settings import Settings
 
 
@@ -42,6 +46,8 @@ def update(settings: Settings, connection: sqlite3.Connection, name: str, values
                     warnings = _warnings(container.name, path, after)
                     _write(path, before, after)
                     undo.push(_write, path, after, before)
+                    _shape(settings, container, before, after)
+                    undo.push(_shape, settings, container, after, before)
             containers.set_config(connection, container.id, after)
         undo.forget()
     return warnings
@@ -56,6 +62,23 @@ def _joined(before: ContainerConfig, values: dict[str, Any]) -> dict[str, Any]:
 def _write(path: str, before: ContainerConfig, after: ContainerConfig) -> None:
     old, new = (resources.limits(limits.resources(config)) for config in (before, after))
     runtime_limits.change(path, old, new)
+
+
+def _shape(settings: Settings, container: Container, before: ContainerConfig, after: ContainerConfig) -> None:
+    """The rate of the network."""
+    if before.network.rate == after.network.rate:
+        return
+    from pycontainer.network import attach, shaping
+
+    rate = shaping.Rate(*after.network.rate) if after.network.rate is not None else None
+    try:
+        pidfd = state.load(settings.runtime_root, container.id).open_process()
+    except ProcessLookupError:
+        raise Conflict("update container", container.name, "it has just ended", "pycontainer ps -a shows it") from None
+    try:
+        shaping.set_rate(Journal(), attach.link_name(container.id), pidfd, rate)
+    finally:
+        os.close(pidfd)
 
 
 def _warnings(name: str, path: str, after: ContainerConfig) -> list[str]:

@@ -171,6 +171,11 @@ class Wiring:
             raise StepFailed("open the container's network namespace", path, error.errno or 0) from None
         try:
             attach.attach(self._journal, self._network, self._container.id, namespace, self._address)
+            if self._config.network.rate is not None:
+                from pycontainer.network import shaping
+
+                name = attach.link_name(self._container.id)
+                shaping.set_rate(self._journal, name, namespace, shaping.Rate(*self._config.network.rate))
             published_ports.publish(self._journal, self._network, self._container.id, self._address, self._bindings)
         finally:
             os.close(namespace)

@@ -328,17 +328,23 @@ def attributes(node: Node) -> Node:
         if kind == "IFLA_INFO_DATA" and isinstance(value, bytes):
             # Of one attribute, VETH_INFO_PEER, which holds another message's body.
             value = {"VETH_INFO_PEER": link(value[4:])}
+        elif kind == "TCA_OPTIONS" and isinstance(value, bytes):
+            value = raw_attributes(value, TOKEN_BUCKET)
         elif isinstance(value, list) and value and isinstance(value[0], list | dict):
             value = attributes(value)
         found[kind] = value
     return found
 
 
+TOKEN_BUCKET = {1: "TCA_TBF_PARMS", 6: "TCA_TBF_BURST"}
+
+
 def decode(header: dict[str, str], payload: bytes) -> list[Node]:
     """A message that strace leaves as it is, because its socket belongs to another network namespace than strace."""
-    kinds = {16: "RTM_NEWLINK", 18: "RTM_GETLINK", 20: "RTM_NEWADDR", 24: "RTM_NEWROUTE"}
+    kinds = {16: "RTM_NEWLINK", 18: "RTM_GETLINK", 20: "RTM_NEWADDR", 24: "RTM_NEWROUTE", 36: "RTM_NEWQDISC"}
     kind = kinds[int(header["nlmsg_type"], 0)]
     flags_ = header["nlmsg_flags"].replace("0x600", "NLM_F_EXCL|NLM_F_CREATE").replace("0x300", "NLM_F_DUMP")
+    flags_ = flags_.replace("0x500", "NLM_F_REPLACE|NLM_F_CREATE")
     header = {**header, "nlmsg_type": kind, "nlmsg_flags": flags_}
     if kind == "RTM_NEWADDR":
         family, length, _, _, index = struct.unpack_from("=BBBBI", payload)
@@ -351,6 +357,11 @@ def decode(header: dict[str, str], payload: bytes) -> list[Node]:
         fixed = {"rtm_family": "AF_INET", "rtm_dst_len": f"{length}", "rtm_table": "RT_TABLE_MAIN"}
         fixed |= {"rtm_protocol": "RTPROT_BOOT", "rtm_type": "RTN_UNICAST"}
         return [header, fixed, raw_attributes(payload[12:], {5: "RTA_GATEWAY"})]
+    if kind == "RTM_NEWQDISC":
+        _, *numbers = struct.unpack_from("=B3xiIII", payload)
+        names = ("tcm_ifindex", "tcm_handle", "tcm_parent", "tcm_info")
+        fixed = {"tcm_family": "AF_UNSPEC", **dict(zip(names, map(str, numbers), strict=True))}
+        return [header, fixed, raw_attributes(payload[20:], {1: "TCA_KIND", 2: "TCA_OPTIONS"})]
     return [header, *(part for part in link(payload) if part)]
 
 
@@ -366,14 +377,19 @@ def raw_attributes(data: bytes, names: dict[int, str]) -> dict[str, Node]:
     found: dict[str, Node] = {}
     while data:
         size, number = struct.unpack_from("=HH", data)
-        name, value = names[number], data[4:size]
-        if name == "IFLA_IFNAME":
+        # Without NLA_F_NESTED.
+        name, value = names[number & 0x3FFF], data[4:size]
+        if name == "TCA_OPTIONS":
+            found[name] = raw_attributes(value, TOKEN_BUCKET)
+        elif name == "TCA_TBF_PARMS":
+            found[name] = value
+        elif name in ("IFLA_IFNAME", "TCA_KIND"):
             found[name] = value.rstrip(b"\0")
         elif name == "IFLA_ADDRESS":
             found[name] = value.hex(":")
         elif name == "IFLA_EXT_MASK":
             found[name] = {8: "RTEXT_FILTER_SKIP_STATS"}[value[0]]
-        elif name.startswith("IFLA_"):
+        elif name.startswith(("IFLA_", "TCA_")):
             found[name] = str(int.from_bytes(value, "little"))
         else:
             found[name] = f'inet_addr("{".".join(map(str, value))}")'
@@ -601,6 +617,7 @@ VARIANTS = {
     "init": ("--init",),
     "user": ("-u", "nobody"),
     "rlimit": ("--ulimit", "nofile=100:200"),
+    "network rate": ("--network-rate", "10mbit"),
     "hostname": ("--hostname", "a-name"),
     "capabilities": ("--cap-add", "SYS_TIME", "--cap-drop", "CHOWN", "-w", "/made/here"),
     "everything": ("--privileged", "--network", "host", "-t", "--read-only", "--tmpfs", "/t", "-e", "A=b c"),

@@ -471,6 +471,15 @@ NONSENSE: dict[str, tuple[dict[str, Any], str, str]] = {
     "operations with a unit": ({"device_read_iops": ["/dev/sda:5m"]}, "--device-read-iops", "/dev/sda:500"),
     "no such device": ({"device_write_iops": ["/dev/nosuch:5"]}, "--device-write-iops", "lsblk"),
     "no block device": ({"device_write_iops": ["/dev/null:5"]}, "--device-write-iops", "lsblk"),
+    "no unit of bits": ({"network_rate": "10m"}, "--network-rate", "10mbit"),
+    "too slow": ({"network_rate": "1kbit"}, "--network-rate", "8kbit"),
+    "too fast": ({"network_rate": "35gbit"}, "--network-rate", "34gbit"),
+    "exponents": ({"network_rate": "1e3mbit"}, "--network-rate", "10mbit"),
+    "a burst smaller than a packet": ({"network_rate": "10mbit:1k"}, "--network-rate", "10mbit:64k"),
+    "a burst of nothing": ({"network_rate": "10mbit:"}, "--network-rate", "10mbit:64k"),
+    "a rate of no network": ({"network_rate": "10mbit", "network": "none"}, "--network-rate", "--network bridge"),
+    "a rate of the host's": ({"network_rate": "10mbit", "network": "host"}, "--network-rate", "--network bridge"),
+    "a rate that can be lifted": ({"network_rate": "10mbit", "cap_add": ["NET_ADMIN"]}, "--network-rate", "NET_ADMIN"),
     "OOM score": ({"oom_score_adj": "1001"}, "--oom-score-adj", "500"),
     "OOM killer": ({"oom_kill_disable": True}, "--oom-kill-disable", "--memory-high"),
     "swappiness": ({"memory_swappiness": "60"}, "--memory-swappiness", "--memory-swap"),
@@ -496,3 +505,18 @@ def test_what_version_2_has_not_may_be_said_where_it_changes_nothing() -> None:
 @pytest.mark.parametrize(("text", "parent"), [("", ""), ("/batch", "batch"), ("batch/nightly/", "batch/nightly")])
 def test_cgroup_parent(text: str, parent: str) -> None:
     assert make(cgroup_parent=text).resources.cgroup_parent == parent
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("", None),
+        ("0", None),
+        ("8kbit", (1000, 32 << 10)),
+        ("1.5Mbit", (187_500, 32 << 10)),
+        ("1gbit", (125_000_000, 1_250_000)),
+        ("10mbit:64k", (1_250_000, 64 << 10)),
+    ],
+)
+def test_network_rate(text: str, rate: tuple[int, int] | None) -> None:
+    assert make(network_rate=text).network.rate == rate

@@ -47,6 +47,7 @@ class ContainerConfig:
         self.resources = Resources(values)
         self.network = Network(values)
         self.security = Security(values)
+        self.network.check_rights(self.security.capabilities)
         self.restart = restart.parse(values.get("restart") or "")
         if self.remove and self.restart.name != "no":
             raise UsageError("--restart", self.restart.name, "conflicts with --rm", "leave out one of them")
