@@ -7,7 +7,7 @@ operands): `values` holds the options that were given, by name.
 
 from __future__ import annotations
 
-from pycontainer.cli.options import CREATE, LIMITS, RUN, Option
+from pycontainer.cli.options import CREATE, EXPLAIN, LIMITS, RUN, Option
 from pycontainer.errors import UsageError
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ CONTAINER = [
         Option("-a --attach", "flag", "", "Show its output, pass signals on, and exit with its status."),
         Option("-i --interactive", "flag", "", "Pass standard input to it."),
         _DETACH_KEYS,
-        Option("--explain", "flag", "", "Print every step as it happens."),
+        *EXPLAIN,
     ]),
     Command("stop", "stop:stop", "CONTAINER...", "Ask containers to end, and kill those that do not.", _STOP),
     Command("restart", "stop:restart", "CONTAINER...", "Stop containers and start them again.", _STOP),

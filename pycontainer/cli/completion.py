@@ -35,6 +35,7 @@ _WORDS = {
     "POLICY": ["no", "on-failure", "always", "unless-stopped"],
     "SHELL": ["bash", "fish", "zsh"],
     "TEMPLATE": ["json"],
+    "[=STYLE]": ["steps", "step", "calls", "json"],
 }
 # Which containers a command is for, by status; others are for all.
 _STATUSES = {

@@ -121,6 +121,11 @@ def _write_options(page: click.HelpFormatter, options: list[Option]) -> None:
     for option in options:
         # Those without a letter stand below the others' long names.
         margin = "" if len(option.flags[0]) == 2 else "    "
-        rows.append((f"{margin}{', '.join(option.flags)} {option.metavar}".rstrip(), option.help))
+        rows.append(
+            (
+                f"{margin}{', '.join(option.flags)}{'' if option.kind == 'style' else ' '}{option.metavar}".rstrip(),
+                option.help,
+            )
+        )
     with page.section("Options"):
         page.write_dl(rows, col_max=34)

@@ -10,16 +10,34 @@ from pycontainer.cli.foreground import MonitorRelay, Pipes, window_size
 from pycontainer.engine.ask import ask
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import HostError, UsageError, printable
-from pycontainer.kernel.operation import wants_bold
 from pycontainer.kernel.undo import Undo
 from pycontainer.monitor import messages
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Sequence
     from typing import Any
 
+    from pycontainer.cli.explain import Explainer
     from pycontainer.monitor.messages import Message
+
+
+class Silent:
+    """A command that explains nothing; cli/explain.py has the one that does.
+
+    passed   descriptors for who takes the steps
+    request  what it is to know of them
+    """
+
+    passed: Sequence[int] = ()
+    request: Message = {"bold": False, "records": False}
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
 
 
 def attached(settings: Settings, request: Message, *, interactive: bool, tty: bool, values: dict[str, Any]) -> int:
@@ -27,17 +45,24 @@ def attached(settings: Settings, request: Message, *, interactive: bool, tty: bo
     if tty and interactive and not os.isatty(0):
         raise UsageError("-t", "", "standard input is not a terminal", "leave out -t to use a pipe or a file")
     keys = DetachKeys(values.get("detach_keys"))
-    with Undo() as undo:
-        pipes = Pipes(interactive=interactive, tty=tty, undo=undo)
-        connection = _ask(settings, request, pipes.given, [end for end in pipes.theirs if end >= 0], values)
-    relay = MonitorRelay(connection, tty=tty, keys=keys if tty and interactive else None)
-    relay.join(pipes)
-    return relay.serve()
+    with _explainer(values, interactive=interactive) as explainer:
+        with Undo() as undo:
+            pipes = Pipes(interactive=interactive, tty=tty, undo=undo)
+            ends = [end for end in pipes.theirs if end >= 0]
+            connection = _ask(settings, request, pipes.given, ends, explainer, stays=True)
+        relay = MonitorRelay(connection, tty=tty, keys=keys if tty and interactive else None)
+        relay.join(pipes)
+        return relay.serve()
 
 
 def detached(settings: Settings, request: Message, *, values: dict[str, Any]) -> tuple[str, str]:
     """Start a container and leave it running; its id and name. Raises what kept it from being started."""
-    connection = _ask(settings, request, [False, False, False], [], values)
+    with _explainer(values, interactive=False) as explainer:
+        return _start(_ask(settings, request, [False, False, False], [], explainer, stays=False))
+
+
+def _start(connection: _socket.socket) -> tuple[str, str]:
+    """Wait until the container runs; its id and name. Raises what kept it from being started."""
     container = ("", "")
     try:
         while True:
@@ -57,9 +82,25 @@ def detached(settings: Settings, request: Message, *, values: dict[str, Any]) ->
         connection.close()
 
 
+def _explainer(values: dict[str, Any], *, interactive: bool) -> Silent | Explainer:
+    """What --explain asks for. Raises UsageError."""
+    style, path = values.get("explain"), values.get("explain_to", "")
+    if style is None and not path:
+        return Silent()
+    # Only now, because mostly nobody asks.
+    from pycontainer.cli.explain import Explainer
+
+    return Explainer(style or "steps", path, interactive=interactive)
+
+
 def _ask(
-    settings: Settings, request: Message, given: list[bool], passed: list[int], values: dict[str, Any]
+    settings: Settings,
+    request: Message,
+    given: list[bool],
+    passed: list[int],
+    explainer: Silent | Explainer,
+    *,
+    stays: bool,
 ) -> _socket.socket:
-    explained = [2] if values.get("explain") else []
-    request = {**request, "pipes": given, "size": window_size(), "bold": wants_bold(2)}
-    return ask(settings, request, [*passed, *explained])
+    request = {**request, **explainer.request, "pipes": given, "size": window_size(), "detach": not stays}
+    return ask(settings, request, [*passed, *explainer.passed])

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 
 
 class Option:
-    """One option. kind: "flag", "text", or "list" for a text that may be given several times."""
+    """One option.
+
+    kind  "flag", "text", "list" for a text that may be given several times, or "style" for one that may be left out
+          and stands behind an equals sign only
+    """
 
     __slots__ = ("flags", "help", "kind", "metavar", "name")
 
@@ -49,6 +53,11 @@ LIMITS = [
     Option("--device-read-iops", "list", "PATH:RATE", "Most reads in a second, such as /dev/sda:500."),
     Option("--device-write-iops", "list", "PATH:RATE", "Most writes in a second."),
     Option("--network-rate", "text", "RATE[:BURST]", "Most bits in a second, each way, such as 10mbit:64k."),
+]
+
+EXPLAIN = [
+    Option("--explain", "style", "[=STYLE]", "Explain each step as it happens: steps, step (by step), calls, json."),
+    Option("--explain-to", "text", "FILE", "Write that to FILE and not to standard error."),
 ]
 
 CREATE = [
@@ -113,7 +122,7 @@ RUN = [
     Option("-d --detach", "flag", "", "Run in the background and print the container's id."),
     Option("--detach-keys", "text", "KEYS", "What to type to leave a running container (ctrl-p,ctrl-q)."),
     *CREATE,
-    Option("--explain", "flag", "", "Print every step as it happens, why, and the shell command that would do it."),
+    *EXPLAIN,
 ]
 
 
@@ -176,6 +185,9 @@ def _store(
         if attached is not None and attached not in _BOOLEANS:
             raise UsageError(command.words, f"{flag}={attached}", "neither true nor false", command.see_help)
         values[option.name] = True if attached is None else _BOOLEANS[attached]
+        return
+    if option.kind == "style":
+        values[option.name] = attached or "steps"
         return
     if attached is None:
         if not rest:

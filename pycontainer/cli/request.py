@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 # Read here, or of no concern to the container.
-_OURS = ("env_file", "explain", "detach_keys")
+_OURS = ("env_file", "explain", "explain_to", "detach_keys")
 
 
 def container(image: str, command: list[str], values: dict[str, Any]) -> dict[str, Any]:

@@ -305,6 +305,7 @@ def _run(client: Client, request: Message) -> None:
         container_id=request.get("id", ""),
         pipes=(pipes[0], pipes[1], pipes[2]),
         journal=client.passed.pop(0) if client.passed else -1,
+        to_the_end=request["records"] and not request["detach"],
         moved=client.moved,
     )
     supervise.serve(client.settings, asked, client.worker)

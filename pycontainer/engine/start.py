@@ -96,9 +96,11 @@ class Work:
         if message["do"] == "give up":
             give_up(self._settings, self._database(), container_id, status, message["error"])
             return {}, []
-        log = passed[0] if passed else -1
+        by_name = dict(zip(message["passed"], passed, strict=True))
+        journal = Journal(by_name.get("journal"), records=True)
+        log = by_name.get("log", -1)
         try:
-            return end(self._settings, self._database(), container_id, status, message, log), []
+            return end(self._settings, self._database(), container_id, status, message, log, journal), []
         finally:
             messages.close_all(passed)
 
@@ -122,7 +124,8 @@ class Work:
                 asked = messages.read_request(passed[1])
                 client = descriptors.adopt(passed[0])
                 os.close(passed[1])
-                journal = Journal(passed[2] if len(passed) > 2 else None, bold=asked["bold"])
+                out = passed[2] if len(passed) > 2 else None
+                journal = Journal(out, bold=asked["bold"], records=asked["records"])
                 if journal.out is not None:
                     # So that what is told happens while it is told.
                     _forgo_prepared()
@@ -237,11 +240,13 @@ def end(
     exit_status: int,
     message: Message,
     log: int,
+    journal: Journal,
 ) -> Message:
     """Record the end of a run, and put it away unless its policy starts it again.
 
     message  "stopping": a user asked for it, no restart; "seen": what the monitor knows of the run
     log      a descriptor of kernel_log.open_at_end, -1 for none
+    journal  where the steps are explained
 
     Returns {"restart": whether it is started again, "removed": whether nothing is left of it, "oom": a line for the
     user where the OOM killer ended it}. Raises OSError, PycontainerError.
@@ -249,7 +254,7 @@ def end(
     try:
         found = _gather(settings, containers.get(connection, container_id), message["seen"], log)
     finally:
-        teardown.end_processes(settings, container_id)
+        teardown.end_processes(settings, container_id, journal)
     # Read again, because `update --restart` may have changed it.
     container = containers.get(connection, container_id)
     oom = ""

@@ -10,6 +10,7 @@ shared with the launcher, and it may live for months; so it does nothing itself 
 
 from __future__ import annotations
 
+import os
 import time
 
 from pycontainer.engine import containers, create, start
@@ -41,6 +42,7 @@ class Request:
     container_id  the one to start; "" to make a new one
     pipes         of a client that waits for its end: the program's input, output, errors; -1 for none
     journal       descriptor of where the steps are explained, -1 for nowhere
+    to_the_end    whether those are explained, too, that put it away
     moved         this process has entered the client's namespaces
     """
 
@@ -52,6 +54,7 @@ class Request:
         container_id: str,
         pipes: tuple[int, int, int],
         journal: int,
+        to_the_end: bool,
         moved: bool,
     ) -> None:
         self.client = client
@@ -59,6 +62,7 @@ class Request:
         self.pipes = pipes
         self.moved = moved
         self._passed = [body] if journal < 0 else [body, journal]
+        self._explained = [os.dup(journal)] if journal >= 0 and to_the_end else []
 
     def take(self) -> list[int]:
         """The descriptors for a start, which the first one gets; `release` them."""
@@ -68,6 +72,11 @@ class Request:
         """Keep nothing of the start but the client. May be called twice."""
         messages.close_all(self._passed)
         self._passed = []
+
+    def explained(self) -> list[int]:
+        """Where the end of the first run is explained, if it is: the caller's to close."""
+        found, self._explained = self._explained, []
+        return found
 
 
 def serve(settings: Settings, request: Request, worker: errand.Worker | None) -> None:
@@ -182,15 +191,20 @@ class Supervisor(Recorder):
         stopping = self.monitor.is_stopping
         message = {"do": "end", "id": self._id, "status": status, "stopping": stopping, **self._account()}
         witness = self.monitor.witness
-        passed = [witness.log] if witness is not None and witness.log >= 0 else []
+        passed = {"log": witness.log} if witness is not None and witness.log >= 0 else {}
+        explained = self._request.explained()
+        passed |= dict(zip(("journal",), explained, strict=False))
+        message["passed"] = list(passed)
         try:
-            answer, _ = self._ask(message, passed)
+            answer, _ = self._ask(message, list(passed.values()))
         except OSError as error:
             if not is_no_space(error):
                 raise
             # The child has the root file system mounted, and with it what it removed: another one finds it free.
             self.close()
-            answer, _ = self._ask(message, passed)
+            answer, _ = self._ask(message, list(passed.values()))
+        finally:
+            messages.close_all(explained)
         self.monitor.release()
         if answer["oom"]:
             self.monitor.server.send(self._request.client, {"say": "notice", "text": answer["oom"]})

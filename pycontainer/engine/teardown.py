@@ -21,6 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
+    from pycontainer.kernel.operation import Journal
+
 KILLED = "the pycontainer process that ran it was killed"
 LOST = "the machine went down while it ran"
 _UNKNOWN = 255  # in place of an exit status that nobody saw
@@ -94,12 +96,15 @@ def _guess(started: float | None) -> tuple[int, str]:
     return (_UNKNOWN, LOST) if started is not None and started < booted else (137, KILLED)
 
 
-def end_processes(settings: Settings, container_id: str) -> None:
-    """Kill what still runs of the container, and remove its cgroup and the runtime's state. Raises OSError."""
+def end_processes(settings: Settings, container_id: str, journal: Journal | None = None) -> None:
+    """Kill what still runs of the container, and remove its cgroup and the runtime's state.
+
+    Raises StepFailed, OSError.
+    """
     hierarchy = cgroup.find_hierarchy()
     if hierarchy is not None:
         path = hierarchy.mountpoint + settings.cgroup(container_id)
-        launch.remove_cgroup(path)
+        launch.remove_cgroup(path, journal)
         cgroup.remove_if_empty(os.path.dirname(path))
     if container_id in state.list_ids(settings.runtime_root):
         launch.delete(state.load(settings.runtime_root, container_id), force=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 
+from pycontainer import json_text
 from pycontainer.errors import StepFailed
 
 TYPE_CHECKING = False
@@ -63,13 +64,22 @@ def wants_bold(descriptor: int) -> bool:
 
 
 class Journal:
-    """Performs operations, and explains them on the descriptor `out` when there is one."""
+    """Performs operations, and explains them on the descriptor `out` when there is one.
 
-    def __init__(self, out: int | None = None, *, bold: bool = False) -> None:
-        """bold: the groups' names stand out, by the escape sequence that `wants_bold` says is understood."""
+    side  whose steps these are: "host", or "container" in its first process
+    """
+
+    def __init__(self, out: int | None = None, *, bold: bool = False, records: bool = False) -> None:
+        """bold: the headings stand out, by the escape sequence that `wants_bold` says is understood.
+
+        records: `out` is a SOCK_SEQPACKET socket, to which a JSON object goes for each operation; who reads it answers
+        each with a byte, and the operation waits for that. Otherwise system calls as text.
+        """
         self.out = out
+        self.side = "host"
         self._bold = bold
-        self.group = ""
+        self._records = records
+        self._heading = ""
         self._is_terminal = out is not None and os.isatty(out)
         self._names: dict[str, str] = {}
 
@@ -81,14 +91,18 @@ class Journal:
 
     def define(self, name: str, value: str) -> None:
         """Print `value` as `$name` from here on, because an id of 64 digits in every line hides all the rest."""
-        if self.out is not None:
-            self._names[name] = value
+        if self.out is None:
+            return
+        self._names[name] = value
+        if self._records:
+            self._send({"define": name, "value": value}, self.out)
+        else:
             self._write([f"  {name}={value}"], self.out)
 
     def perform(self, operation: Operation) -> Any:
         """Explain and execute `operation`; its result. Raises StepFailed."""
         if self.out is not None:
-            self._explain(operation, self.out)
+            (self._record if self._records else self._explain)(operation, self.out)
         try:
             return operation.execute()
         except OSError as error:
@@ -97,11 +111,38 @@ class Journal:
             cause = cause[:1].lower() + cause[1:]
             raise StepFailed(operation.step, path, error.errno or 0, hint=operation.hint, cause=cause) from error
 
+    def _record(self, operation: Operation, out: int) -> None:
+        # First, because some learn by it what there is to give as a reason.
+        calls = operation.describe().splitlines()
+        record = {
+            "side": self.side,
+            "operation": type(operation).__name__,
+            "group": operation.group,
+            "step": operation.step,
+            "path": operation.path,
+            "reason": operation.reason,
+            "calls": calls,
+            "shell": operation.shell().splitlines(),
+        }
+        self._send(record, out)
+
+    def _send(self, record: dict[str, Any], out: int) -> None:
+        try:
+            os.write(out, json_text.dumps(record).encode())
+            if os.read(out, 1):
+                return
+        except OSError:
+            pass
+        # Nobody reads it any more.
+        self.out = None
+
     def _explain(self, operation: Operation, out: int) -> None:
-        lines = [] if self.group else LEGEND.splitlines()
-        if operation.group != self.group:
-            self.group = operation.group
-            lines.append(f"\033[1m{operation.group}\033[0m" if self._bold else operation.group)
+        lines = [] if self._heading else LEGEND.splitlines()
+        # In the container it is 1, because that is what the process calls itself there.
+        heading = f"{operation.group} ({self.side}, pid {os.getpid()})"
+        if heading != self._heading:
+            self._heading = heading
+            lines.append(f"\033[1m{heading}\033[0m" if self._bold else heading)
         for call in operation.describe().splitlines():
             lines.extend(_fold(self._abbreviate(f"  {call}"), (", ", "|"), '"', "", 8))
         lines.append(f"      # {operation.reason}")

@@ -278,10 +278,11 @@ class Stage:
         return self._process.returncode, output
 
     def _wait(self) -> None:
-        self._print("\n(any key)\n")
         before = termios.tcgetattr(0)
-        tty.setcbreak(0)
         try:
+            # First, and without throwing away what was typed: a key may come as soon as it is asked for.
+            tty.setcbreak(0, termios.TCSANOW)
+            self._print("\n(any key)\n")
             os.read(0, 1)
         finally:
             termios.tcsetattr(0, termios.TCSADRAIN, before)

@@ -89,6 +89,7 @@ class Host:
 def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
     """Become the container. Never returns: ends in execve(2), or reports to the parent and exits."""
     channel = inherited.sync
+    journal.side = "container"
     try:
         # because nobody else would end this process if the parent were killed before it knows of us
         process.set_parent_death_signal(signals.SIGKILL)

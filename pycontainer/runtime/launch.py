@@ -177,11 +177,11 @@ def reap(container: Container) -> None:
     os.close(container.pidfd)
 
 
-def remove_cgroup(path: str) -> None:
-    """End what still runs in the cgroup and remove it, with the parents that were made for it. Raises OSError."""
-    cgroup.kill(path)
-    cgroup.remove(path)
-    cgroup.remove_parents(path)
+def remove_cgroup(path: str, journal: Journal | None = None) -> None:
+    """End what still runs in the cgroup and remove it, with the parents that were made for it. Raises StepFailed."""
+    journal = journal or Journal()
+    journal.perform(parent.EndProcesses(path))
+    journal.perform(parent.RemoveCgroup(path))
 
 
 def _cgroup_path(spec: Spec, container_id: str, root: str, hierarchy: cgroup.Hierarchy | None) -> str:

@@ -294,8 +294,9 @@ class TestDescriptors:
             # It is not the program's fault; it goes on without its errors.
             result = call(box, *NONE, *script("trap '' PIPE; echo x >&2; sleep 0.2; echo out; exit 3"), stderr=full)
             assert (result.returncode, result.stdout) == (3, "out\n")
-            result = call(box, *NONE, "--explain", *script("echo out; exit 3"), stderr=full)
-            assert (result.returncode, result.stdout) == (3, "out\n")
+            for style in ("steps", "calls", "json"):
+                result = call(box, *NONE, f"--explain={style}", *script("echo out; exit 3"), stderr=full)
+                assert (result.returncode, result.stdout) == (3, "out\n")
         assert call(box, "ps", "-aq").stdout == ""
 
     def test_output_that_cannot_be_written(self, box: Pycontainer) -> None:

@@ -641,9 +641,10 @@ class TestText:
         finally:
             box("rm", "shown", "failed", check=True)
 
-    def test_in_the_explanation(self, box: Box) -> None:
+    @pytest.mark.parametrize("style", ["steps", "calls", "json"])
+    def test_in_the_explanation(self, box: Box, style: str) -> None:
         image = box.image(Cmd=["true", CONTROL], WorkingDir=f"/tmp/{CONTROL}", Env=[f"A={CONTROL}"])
-        result = box(*NONE, "--explain", image, check=True)
+        result = box(*NONE, f"--explain={style}", image, check=True)
         check_clean(result.stderr)
         assert "\nsecond" not in result.stderr
 

@@ -112,6 +112,7 @@ def test_no_limit_is_written_0(box: Pycontainer) -> None:
     assert box("run", "--rm", "--network", "none", *options, "busybox", "echo", "ran", check=True).stdout == "ran\n"
 
 
+@pytest.mark.parametrize("style", ["--explain", "--explain=calls"])
 @pytest.mark.parametrize(
     ("environment", "bold"),
     [
@@ -120,8 +121,10 @@ def test_no_limit_is_written_0(box: Pycontainer) -> None:
         ({"TERM": "dumb", "NO_COLOR": ""}, False),
     ],
 )
-def test_an_explanation_is_bold_only_where_it_may_be(box: Pycontainer, environment: dict[str, str], bold: bool) -> None:
-    command = [*COMMAND, "run", "--rm", "--network", "none", "--explain", "busybox", "true"]
+def test_an_explanation_is_bold_only_where_it_may_be(
+    box: Pycontainer, environment: dict[str, str], bold: bool, style: str
+) -> None:
+    command = [*COMMAND, "run", "--rm", "--network", "none", style, "busybox", "true"]
     result = subprocess.run(
         ["script", "-qec", shlex.join(command), "/dev/null"],
         env={**os.environ, **box.environment, **environment},

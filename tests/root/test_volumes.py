@@ -190,7 +190,7 @@ def test_a_source_above_the_place_where_roots_are_mounted(box: Pycontainer, opti
     box("create", "--name", "above", *volume, "busybox", "true", check=True)
     try:
         assert box("cp", "above:/v/rootfs", "-", text=False, check=True).stdout
-        explained = run(box, "true", "--explain", *volume, check=True).stderr
+        explained = run(box, "true", "--explain=calls", *volume, check=True).stderr
         assert f'umount2("{box.state}/rootfs", MNT_DETACH)' in explained
     finally:
         box("rm", "above", check=True)
@@ -429,7 +429,9 @@ class TestCopyUp:
         assert os.listdir(images.root / "volumes/vol") == ["_data"]
 
     def test_it_is_explained(self, images: Box) -> None:
-        result = images("run", "--rm", "--network", "none", "--explain", "-v", "vol:/data", self.image(images), "true")
+        result = images(
+            "run", "--rm", "--network", "none", "--explain=calls", "-v", "vol:/data", self.image(images), "true"
+        )
         assert "cp -a …/data/. " in result.stderr
         assert "an empty volume" in result.stderr or "a volume that is empty" in result.stderr
 

@@ -39,7 +39,7 @@ def test_the_table_is_sound(command: Command) -> None:
     names = [option.name for option in command.options]
     assert len(names) == len(set(names))
     for option in command.options:
-        assert option.kind in ("flag", "text", "list")
+        assert option.kind in ("flag", "text", "list", "style")
         assert (option.metavar == "") == (option.kind == "flag"), option.flags
         assert option.help.endswith("."), option.flags
         # The letter first: the pages are aligned by it.

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pycontainer.cli import commands, options
 from pycontainer.cli.commands import Command
+from pycontainer.cli.options import Option
 from pycontainer.errors import UsageError
 
 Parsed = tuple[dict[str, Any], list[str]]
@@ -38,7 +39,7 @@ def by_click(command: Command, arguments: list[str]) -> Parsed | None:
             is_flag=True if option.kind == "flag" else None,
             multiple=option.kind == "list",
         )
-        for option in command.options
+        for option in _options(command)
     ]
     parameters.append(click.Argument(["operands"], nargs=-1, type=click.UNPROCESSED))
     mirror = click.Command(
@@ -207,8 +208,13 @@ def _words(flags: list[str]) -> st.SearchStrategy[str]:
     )
 
 
+def _options(command: Command) -> list[Option]:
+    """Without those whose value may be left out: click would take the next word for it."""
+    return [option for option in command.options if option.kind != "style"]
+
+
 def _flags(command: Command, *, are_flags: bool) -> list[str]:
-    return [flag for option in command.options for flag in option.flags if (option.kind == "flag") == are_flags]
+    return [flag for option in _options(command) for flag in option.flags if (option.kind == "flag") == are_flags]
 
 
 def _dockers_form(command: Command) -> re.Pattern[str]:
@@ -240,6 +246,8 @@ def test_any_line_means_the_same_to_click(line: tuple[Command, list[str]]) -> No
     known = {flag for option in command.options for flag in option.flags}
     # -h is help where a command has no such option; that has a test of its own.
     assume("-h" in known or "-h" not in arguments)
+    ours = known - {flag for option in _options(command) for flag in option.flags}
+    assume(not any(word.partition("=")[0] in ours for word in arguments))
     found, expected = parse(command, arguments), by_click(command, arguments)
     if any(_dockers_form(command).match(word) for word in arguments):
         assert found is not None or expected is None
@@ -322,3 +330,16 @@ def test_what_is_near_is_suggested(word: str, known: list[str], meant: str) -> N
 )
 def test_edits(first: str, second: str, distance: int) -> None:
     assert options.edits(first, second) == options.edits(second, first) == distance
+
+
+@pytest.mark.parametrize(
+    ("words", "style", "operands"),
+    [
+        (["--explain", "busybox"], "steps", ["busybox"]),
+        (["--explain=", "busybox"], "steps", ["busybox"]),
+        (["--explain=json", "busybox", "--explain=calls"], "json", ["busybox", "--explain=calls"]),
+    ],
+)
+def test_a_value_that_may_be_left_out(words: list[str], style: str, operands: list[str]) -> None:
+    found, rest = options.parse(RUN, words)
+    assert (found, rest) == ({"explain": style}, operands)

@@ -66,6 +66,47 @@ class WriteFile(Operation):
         cgroup.write(self.path, self.value)
 
 
+class EndProcesses(Operation):
+    """Kill all that still runs in a cgroup."""
+
+    group = "cgroup"
+    step = "end the processes"
+    reason = "whatever the program has left running ends with it, and no fork can outrun this"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        return f'write(FD<{self.path}/cgroup.kill>, "1")'
+
+    def shell(self) -> str:
+        return f"echo 1 > {word(f'{self.path}/cgroup.kill')}"
+
+    def execute(self) -> None:
+        cgroup.kill(self.path)
+
+
+class RemoveCgroup(Operation):
+    """Remove a cgroup in which nothing runs, with those that the container has made in it, and empty parents."""
+
+    group = "cgroup"
+    step = "remove cgroup"
+    reason = "its counters go with it, so what they tell of the end is read before"
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def describe(self) -> str:
+        return f"rmdir({quoted(self.path)})"
+
+    def shell(self) -> str:
+        return f"rmdir {word(self.path)}"
+
+    def execute(self) -> None:
+        cgroup.remove(self.path)
+        cgroup.remove_parents(self.path)
+
+
 class LeaveRoot(Operation):
     """Unmount the root file system here, where a bind of what is above it would take it along: umount2(2)."""
 
