@@ -82,8 +82,8 @@ class Comparison:
     """Compares the trees of two O_PATH descriptors.
 
     passed_over  paths that count only with something else than an empty file, or than a directory of such, in them
-    copies       a file that was copied up counts as changed, whether a difference can be seen or not: one with its old
-                 size and time may have other contents
+    copies       what was copied up counts as changed, whether a difference can be seen or not: a file with its old size
+                 and time may have other contents
     """
 
     def __init__(self, upper: int, lower: int, passed_over: frozenset[bytes], *, copies: bool = False) -> None:
@@ -148,8 +148,10 @@ class Comparison:
             if before is None:
                 shown = path not in self._passed_over
             else:
-                # What a layer makes anew inside an opaque directory it has to hold, the same as before or not.
-                shown = (hidden and self._copies) or _differs(after, before, name, upper, lower)
+                # What a layer makes anew inside an opaque directory it has to hold, the same as before or not. Any
+                # other was copied up for a change, be it of its time or of its extended attributes.
+                copied = self._copies and (hidden or path not in self._passed_over)
+                shown = copied or _differs(after, before, name, upper, lower)
             if shown:
                 yield own
             for change in self._below(descriptor, below, path, depth + 1, hidden=hidden or opaque):

@@ -214,6 +214,14 @@ class TestCommit:
         image_id = run_box("commit", "c0", check=True).stdout.strip()
         assert run_box("run", "--rm", "--network", "none", image_id, "cat", "/keep/k", check=True).stdout == "K\n"
 
+    def test_a_directory_of_which_only_the_time_has_changed(self, run_box: Pycontainer, base: str) -> None:
+        script(run_box, "c0", "touch -d @1000000000 /keep", image=base)
+        assert run_box("diff", "c0", check=True).stdout == "", "docker lists it neither"
+        image_id = run_box("commit", "c0", check=True).stdout.strip()
+        assert layer_names(run_box, image_id) == ["keep"]
+        words = ["stat", "-c", "%Y", "/keep"]
+        assert run_box("run", "--rm", "--network", "none", image_id, *words, check=True).stdout == "1000000000\n"
+
     def test_file_capabilities_and_attributes(self, run_box: Pycontainer, tmp_path: pathlib.Path) -> None:
         (tmp_path / "program").write_text("x")
         os.setxattr(tmp_path / "program", "security.capability", CAPABILITY)
