@@ -58,6 +58,23 @@ def _has_no_swap(path: str) -> bool:
         return True
 
 
+def now(path: str, limit: Limit) -> Limit:
+    """What stands in the place of this limit in a cgroup; where there is no such file, that there is none."""
+    instead = limit.instead and now(path, limit.instead)
+    value = limit.unlimited.value
+    try:
+        lines = cgroup.read(f"{path}/{limit.file}").splitlines()
+    except FileNotFoundError:
+        lines = []
+    if limit.file == "io.max":
+        device, key = limit.value.partition("=")[0].split()
+        rates = next((line.split()[1:] for line in lines if line.split()[0] == device), [])
+        value = next((f"{device} {rate}" for rate in rates if rate.startswith(f"{key}=")), value)
+    elif lines and lines[0]:
+        value = lines[0]
+    return Limit(limit.controller, limit.file, value, limit.field, instead)
+
+
 def change(path: str, before: list[Limit], after: list[Limit]) -> None:
     """Have `after` hold in a cgroup in which `before` does; where that fails, `before` does.
 

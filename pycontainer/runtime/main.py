@@ -69,6 +69,13 @@ _OPTIONS: dict[str, dict[str, tuple[str, bool]]] = {
     "spec": {"-b": ("bundle", True), "--bundle": ("bundle", True), "--rootless": ("rootless", False)},
     "list": {"-q": ("quiet", False), "--quiet": ("quiet", False), "-f": ("format", True), "--format": ("format", True)},
 }
+_OPTIONS["update"] = {"-r": ("resources", True)} | {
+    f"--{name}": (name, True)
+    for name in (
+        "resources", "memory", "memory-reservation", "memory-swap", "cpu-period", "cpu-quota", "cpu-burst", "cpu-share",
+        "cpu-idle", "cpu-rt-period", "cpu-rt-runtime", "cpuset-cpus", "cpuset-mems", "pids-limit", "blkio-weight",
+    )
+}  # fmt: skip
 _OPTIONS["run"] = _OPTIONS["create"] | {"-d": ("detach", False), "--detach": ("detach", False)}
 _OPTIONS["run"]["--keep"] = ("keep", False)
 for _table in _OPTIONS.values():
@@ -432,6 +439,13 @@ def _delete(root: str, options: dict[str, Any], operands: list[str]) -> int:
     return 0
 
 
+def _update(root: str, options: dict[str, Any], operands: list[str]) -> int:
+    from pycontainer.runtime import state, update
+
+    update.update(state.load(root, _one_id(operands)), update.choose(options))
+    return 0
+
+
 def _list(root: str, options: dict[str, Any], operands: list[str]) -> int:
     from pycontainer.runtime import listing
 
@@ -471,6 +485,7 @@ _COMMANDS = {
     "kill": _kill,
     "delete": _delete,
     "list": _list,
+    "update": _update,
     "spec": _spec,
     "features": _features,
 }

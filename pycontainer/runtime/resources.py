@@ -1,8 +1,8 @@
 """`linux.resources` of the OCI runtime specification as values for cgroup v2 files.
 
 See config-linux.md, "Control groups", and Documentation/admin-guide/cgroup-v2.rst. Memory is in bytes, CPU quota and
-period in microseconds. A value that says "no limit" is nothing to write, because a new cgroup has none: so it needs no
-controller.
+period in microseconds. A value that says "no limit" is nothing to write for a new cgroup, which has none: so it needs
+no controller.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ _UNLIMITED = {
 }
 
 REFUSED = ("network", "rdma")
+_UNIFIED = "linux.resources.unified."
 _UINT64_MAX = (1 << 64) - 1
 
 
@@ -55,6 +56,11 @@ class Limit:
         value = f"{device}=max" if equals else _UNLIMITED.get(self.file, "max")
         return Limit(self.controller, self.file, value, self.field, self.instead and self.instead.unlimited)
 
+    @property
+    def is_none(self) -> bool:
+        """Whether it says that there is no limit."""
+        return self.value == self.unlimited.value or self.value.startswith("max ")
+
 
 def changes(before: list[Limit], after: list[Limit]) -> list[Limit]:
     """What to write where `before` has been written and `after` is to hold.
@@ -81,14 +87,22 @@ def io_weight(weight: int) -> int:
 
 
 def limits(resources: Json) -> list[Limit]:
-    """What to write, in order. Raises UsageError for what makes no sense, HostError for what v2 does not have."""
+    """What to write into a new cgroup, in order. Raises as `asked` does."""
+    # What stands in `unified` may take away what stands elsewhere.
+    return [limit for limit in asked(resources) if not limit.is_none or limit.field.startswith(_UNIFIED)]
+
+
+def asked(resources: Json) -> list[Limit]:
+    """Everything that is asked for, in order, also that there be no limit.
+
+    Raises UsageError for what makes no sense, HostError for what v2 does not have.
+    """
     found: list[Limit] = []
     fields = Fields(resources, "linux.resources")
     _memory(fields.object("memory"), found)
     _cpu(fields.object("cpu"), found)
-    pids = fields.object("pids").limit("limit")
-    if pids > 0:
-        found.append(Limit("pids", "pids.max", str(pids), "linux.resources.pids.limit"))
+    pids = fields.object("pids")
+    _add(found, "pids", "pids.max", pids.limit("limit"), pids.at("limit"))
     _block_io(fields.object("blockIO"), found)
     for entry in fields.objects("hugepageLimits"):
         size = entry.text("pageSize", longest=16)
@@ -96,8 +110,8 @@ def limits(resources: Json) -> list[Limit]:
             raise entry.wrong("pageSize", "must be a size such as 2MB")
         # 0 is a limit here: not one huge page.
         limit = entry.required_number("limit", low=-1)
-        if limit not in (-1, _UINT64_MAX):
-            found.append(Limit("hugetlb", f"hugetlb.{size}.max", str(limit), entry.at("limit")))
+        value = "max" if limit in (-1, _UINT64_MAX) else str(limit)
+        found.append(Limit("hugetlb", f"hugetlb.{size}.max", value, entry.at("limit")))
     unified = fields.object("unified")
     for file, value in fields.strings("unified").items():
         if "/" in file or "." not in file or not file.isprintable() or len(file) > 255:
@@ -132,12 +146,17 @@ def _not_there(fields: Fields, field: str, cause: str, hint: str) -> HostError:
     return HostError("read config.json", fields.at(field), cause, hint)
 
 
+def _add(found: list[Limit], controller: str, file: str, value: int, field: str) -> None:
+    """One of those that are -1 for no limit, and 0 where nothing is asked for."""
+    if value:
+        limit = Limit(controller, file, str(value), field)
+        found.append(limit if value > 0 else limit.unlimited)
+
+
 def _memory(memory: Fields, found: list[Limit]) -> None:
     limit, swap, low = (memory.limit(name) for name in ("limit", "swap", "reservation"))
-    if low > 0:
-        found.append(Limit("memory", "memory.low", str(low), memory.at("reservation")))
-    if limit > 0:
-        found.append(Limit("memory", "memory.max", str(limit), memory.at("limit")))
+    _add(found, "memory", "memory.low", low, memory.at("reservation"))
+    _add(found, "memory", "memory.max", limit, memory.at("limit"))
     if swap > 0:
         # The specification counts memory and swap together, as v1 did; v2 counts swap alone.
         if limit <= 0:
@@ -145,6 +164,8 @@ def _memory(memory: Fields, found: list[Limit]) -> None:
         if swap < limit:
             raise memory.wrong("swap", "is memory plus swap and so no less than the limit")
         found.append(Limit("memory", "memory.swap.max", str(swap - limit), memory.at("swap")))
+    elif swap:
+        found.append(Limit("memory", "memory.swap.max", "max", memory.at("swap")))
     for field in ("kernel", "kernelTCP"):
         if memory.limit(field) > 0:
             raise _not_there(memory, field, "cgroup v2 does not limit it apart", "use the memory limit")
@@ -164,18 +185,18 @@ def _cpu(cpu: Fields, found: list[Limit]) -> None:
     if shares:
         found.append(Limit("cpu", "cpu.weight", str(cpu_weight(shares)), cpu.at("shares")))
     # A period says nothing without how much of it may be used.
-    if quota > 0:
-        found.append(Limit("cpu", "cpu.max", f"{quota} {period or 100000}", cpu.at("quota")))
-    if idle := cpu.number("idle", low=0, high=1):
-        found.append(Limit("cpu", "cpu.idle", str(idle), cpu.at("idle")))
-    if burst := cpu.number("burst", low=0):
-        found.append(Limit("cpu", "cpu.max.burst", str(burst), cpu.at("burst")))
+    if quota:
+        found.append(Limit("cpu", "cpu.max", f"{quota if quota > 0 else 'max'} {period or 100000}", cpu.at("quota")))
+    for field, file, most in (("idle", "cpu.idle", 1), ("burst", "cpu.max.burst", _UINT64_MAX)):
+        value = cpu.optional_number(field, low=0, high=most)
+        if value is not None:
+            found.append(Limit("cpu", file, str(value), cpu.at(field)))
     for field, file in (("cpus", "cpuset.cpus"), ("mems", "cpuset.mems")):
-        value = cpu.text(field)
-        if set(value) - set("0123456789,-:/ "):
-            raise cpu.wrong(field, f"must be a list such as 0-3,7, not {shown(value)}")
-        if value.strip():
-            found.append(Limit("cpuset", file, value, cpu.at(field)))
+        numbers = cpu.text(field)
+        if set(numbers) - set("0123456789,-:/ "):
+            raise cpu.wrong(field, f"must be a list such as 0-3,7, not {shown(numbers)}")
+        if numbers.strip():
+            found.append(Limit("cpuset", file, numbers, cpu.at(field)))
     for field in ("realtimeRuntime", "realtimePeriod"):
         if cpu.number(field):
             raise _not_there(cpu, field, "cgroup v2 does not control real-time tasks", "remove it")
@@ -199,8 +220,8 @@ def _block_io(block_io: Fields, found: list[Limit]) -> None:
         for device in block_io.objects(field):
             major, minor = (device.required_number(name, low=0, high=(1 << 32) - 1) for name in ("major", "minor"))
             # 0 is none, as it was in v1.
-            if rate := device.number("rate", low=0):
-                found.append(Limit("io", "io.max", f"{major}:{minor} {key}={rate}", block_io.at(field)))
+            rate = device.number("rate", low=0) or "max"
+            found.append(Limit("io", "io.max", f"{major}:{minor} {key}={rate}", block_io.at(field)))
     if block_io.number("leafWeight", low=0, high=1000):
         raise _not_there(block_io, "leafWeight", "not supported", "use weight or the throttle fields")
     if block_io.objects("weightDevice"):

@@ -339,9 +339,14 @@ def read_process(path: str) -> Any:
     return _read_json("read --process", path, "")
 
 
-def _read_json(step: str, path: str, hint: str) -> Any:
+def read_resources(path: str) -> Any:
+    """The value of a file ("-": of stdin) that holds what `linux.resources` is in a config.json. Raises UsageError."""
+    return _read_json("read --resources", path, "", is_stdin=path == "-")
+
+
+def _read_json(step: str, path: str, hint: str, *, is_stdin: bool = False) -> Any:
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(0 if is_stdin else path, encoding="utf-8") as file:
             return json_text.loads(file.read())
     except OSError as error:
         raise UsageError(step, path, (error.strerror or "").lower(), hint) from error

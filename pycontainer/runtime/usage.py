@@ -15,6 +15,8 @@ usage: pycontainer-runtime [--root DIR] COMMAND …
   exec -p FILE [-d] … ID                                                   the same; FILE says it as config.json does
   kill [-a] ID [SIGNAL]                                                    send a signal (default SIGTERM)
   delete [-f] ID                                                           remove it
+  update [--memory BYTES] [--cpu-quota N] [--pids-limit N] … ID            change its limits while it runs
+  update -r FILE ID                                                        the same; FILE says it as config.json does
   list [-q] [-f table|json]                                                print all containers
   features                                                                 print what is implemented, as JSON
 

@@ -10,7 +10,7 @@ from test_runtime import Runtime, rootfs, runtime  # noqa: F401
     "arguments",
     [[], ["--debug"], ["-h"], ["--help"], ["help"], ["h"], ["help", "create"], ["create", "--help"], ["state", "-h"],
      ["--root", "/no/such", "--help"], ["--debug", "--root=/no/such", "exec", "--help"], ["kill", "c", "--help"],
-     ["spec", "-h"], ["features", "--help"]],
+     ["spec", "-h"], ["features", "--help"], ["update", "--help"]],
 )  # fmt: skip
 def test_help(runtime: Runtime, arguments: list[str]) -> None:  # noqa: F811
     assert runtime(*arguments).startswith("usage: ")
