@@ -77,7 +77,7 @@ def _lines(container: Container, verdict: Verdict, known: Json) -> Iterator[str]
     width = max((len(name) for name, _ in facts), default=0)
     for name, text in facts:
         yield f"{name:{width}}  {text}"
-    yield from _plot(known)
+    yield from _plot(_samples(verdict, known), known.get("limit"))
     if verdict.advice:
         yield f"-> {verdict.advice}"
 
@@ -123,15 +123,23 @@ def _memory(known: Json) -> Iterator[tuple[str, str]]:
     yield f"memory {when}", ", ".join(f"{name} {format_size(size)}" for name, size in usage.items() if name != "slab")
 
 
-def _plot(known: Json) -> Iterator[str]:
+def _samples(verdict: Verdict, known: Json) -> list[list[float]]:
+    """Seconds and bytes; at an end by the OOM killer what the kernel saw, because a sample comes before or after it."""
+    samples: list[list[float]] = known.get("samples") or []
+    if verdict.kind != "oom" or not samples:
+        return samples
+    seconds, size = samples[-1]
+    return [*samples[:-1], [seconds, max(size, known.get("peak") or 0)]]
+
+
+def _plot(samples: list[list[float]], limit: int | None) -> Iterator[str]:
     """Memory over time, against the limit or, without one, the most that there was."""
-    samples = known.get("samples") or []
     if len(samples) < 3:
         return
-    limit = known.get("limit") or max(size for _, size in samples) or 1
+    limit = limit or int(max(size for _, size in samples)) or 1
     span = samples[-1][0] - samples[0][0] or 1
     columns = min(_WIDTH, len(samples))
-    bars = [0] * columns
+    bars = [0.0] * columns
     for seconds, size in samples:
         column = min(int((seconds - samples[0][0]) / span * columns), columns - 1)
         bars[column] = max(bars[column], size)

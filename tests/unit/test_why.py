@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pycontainer.cli import why as shown
 from pycontainer.engine import teardown, why
 from pycontainer.engine.config.quantity import format_size, parse_size
 from pycontainer.kernel import signals
@@ -203,6 +204,24 @@ class TestSuggestion:
 
     def test_without_a_limit(self) -> None:
         assert why.suggest(row(), {"limit": None}) == ""
+
+
+class TestPlot:
+    def bars(self, verdict: why.Verdict, **found: Any) -> str:
+        """The line of bars, without the limit behind it."""
+        samples = [[float(second), 8 * MIB * second] for second in range(5)]
+        known = {**LIMITED, "kills": [], "ended_by": signals.SIGKILL, "samples": samples, **found}
+        lines = shown._lines(row(exit_status=137), verdict, known)
+        return next(line for line in lines if line.endswith("  64m")).split()[0]
+
+    def test_at_its_end_by_the_oom_killer_it_reaches_the_limit(self) -> None:
+        assert self.bars(killed(**LIMITED)) == "▁▂▃▄█"
+
+    def test_a_kernel_that_knows_no_peak(self) -> None:
+        assert self.bars(killed(**LIMITED), peak=None) == "▁▂▃▄▅"
+
+    def test_another_end_is_shown_as_it_was(self) -> None:
+        assert self.bars(killed(sent=[[signals.SIGKILL, "kill"]])) == "▁▂▃▄▅"
 
 
 @given(st.integers(0, 1 << 50))
