@@ -232,8 +232,11 @@ class Monitor:
 
     def _obey(self, request: str, message: Message) -> None:
         if request == "stop":
-            self._recorder.stopped()
-            self._stop(message)
+            try:
+                self._recorder.stopped()
+            finally:
+                # As in `_kill`.
+                self._stop(message)
         elif request == "kill":
             self._kill(int(message["number"]))
         elif request in ("pause", "unpause"):
@@ -271,13 +274,17 @@ class Monitor:
             self._recorder.stopped()
             self.is_stopping = True
             return
-        if number in (signals.SIGKILL, self._run.stop_signal):
-            self._recorder.stopped()
-            self.is_stopping = True
-        self._recorder.signalled(number)
-        self._deliver(number, "kill")
-        if self.is_stopping and number == signals.SIGKILL:
-            self._thaw()
+        is_end = number in (signals.SIGKILL, self._run.stop_signal)
+        try:
+            if is_end:
+                self._recorder.stopped()
+            self._recorder.signalled(number)
+        finally:
+            # Also where that cannot be recorded, because what fills the disk may be this very program.
+            self.is_stopping = self.is_stopping or is_end
+            self._deliver(number, "kill")
+            if self.is_stopping and number == signals.SIGKILL:
+                self._thaw()
 
     def _stop(self, message: Message, sender: str = "stop") -> None:
         self.is_stopping = True
