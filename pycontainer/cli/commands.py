@@ -153,6 +153,7 @@ CONTAINER = [
         Option("-w --workdir", "text", "DIR", "Working directory inside the container."),
         Option("--privileged", "flag", "", "Grant every capability that the container's user namespace has."),
         _DETACH_KEYS,
+        *EXPLAIN,
     ], program=True, passes_status=True),
     Command("top", "top:top", "CONTAINER [PS-OPTION...]", "List a container's processes.", [], program=True),
     Command("stats", "stats:show", "[CONTAINER...]", "Show what containers use: processors, memory, network, disks.", [

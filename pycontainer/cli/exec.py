@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from pycontainer.cli import launch
 from pycontainer.cli.detach_keys import DetachKeys
 from pycontainer.cli.foreground import MonitorRelay, Pipes, window_size
 from pycontainer.engine.ask import ask
@@ -16,6 +17,7 @@ from pycontainer.kernel.undo import Undo
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Sequence
     from typing import Any
 
     from pycontainer.monitor.messages import Message
@@ -40,13 +42,19 @@ def exec(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
         "size": window_size(),
     }
     keys = DetachKeys(values.get("detach_keys")) if tty and interactive else None
-    if tty or detach:
-        connection = ask(settings, request)
-        relay = ExecRelay(connection, tty=tty, keys=keys, interactive=interactive, detach=detach)
-        return relay.serve()
+    with launch.explainer_of(values, interactive=interactive) as explainer:
+        request |= explainer.request
+        if tty or detach:
+            connection = ask(settings, request, explainer.passed)
+            relay = ExecRelay(connection, tty=tty, keys=keys, interactive=interactive, detach=detach)
+            return relay.serve()
+        return _with_pipes(settings, request, explainer.passed, interactive=interactive)
+
+
+def _with_pipes(settings: Settings, request: Message, explained: Sequence[int], *, interactive: bool) -> int:
     with Undo() as undo:
         pipes = Pipes(interactive=True, tty=False, undo=undo)
-        connection = ask(settings, request, pipes.theirs)
+        connection = ask(settings, request, [*pipes.theirs, *explained])
     relay = ExecRelay(connection, tty=False, keys=None, interactive=interactive, detach=False)
     if not interactive:
         os.close(pipes.ours[0])

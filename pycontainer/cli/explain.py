@@ -49,7 +49,7 @@ class Explainer:
         self._out = _open(path) if path else 2
         self._pid = 0
         bold = wants_bold(self._out)
-        self.request = {"bold": bold, "records": style != "calls"}
+        self.request = {"explained": True, "bold": bold, "records": style != "calls"}
         if style == "calls":
             self.passed = [self._out]
             return

@@ -31,7 +31,7 @@ class Silent:
     """
 
     passed: Sequence[int] = ()
-    request: Message = {"bold": False, "records": False}
+    request: Message = {"explained": False, "bold": False, "records": False}
 
     def __enter__(self) -> Silent:
         return self
@@ -45,7 +45,7 @@ def attached(settings: Settings, request: Message, *, interactive: bool, tty: bo
     if tty and interactive and not os.isatty(0):
         raise UsageError("-t", "", "standard input is not a terminal", "leave out -t to use a pipe or a file")
     keys = DetachKeys(values.get("detach_keys"))
-    with _explainer(values, interactive=interactive) as explainer:
+    with explainer_of(values, interactive=interactive) as explainer:
         with Undo() as undo:
             pipes = Pipes(interactive=interactive, tty=tty, undo=undo)
             ends = [end for end in pipes.theirs if end >= 0]
@@ -57,7 +57,7 @@ def attached(settings: Settings, request: Message, *, interactive: bool, tty: bo
 
 def detached(settings: Settings, request: Message, *, values: dict[str, Any]) -> tuple[str, str]:
     """Start a container and leave it running; its id and name. Raises what kept it from being started."""
-    with _explainer(values, interactive=False) as explainer:
+    with explainer_of(values, interactive=False) as explainer:
         return _start(_ask(settings, request, [False, False, False], [], explainer, stays=False))
 
 
@@ -82,7 +82,7 @@ def _start(connection: _socket.socket) -> tuple[str, str]:
         connection.close()
 
 
-def _explainer(values: dict[str, Any], *, interactive: bool) -> Silent | Explainer:
+def explainer_of(values: dict[str, Any], *, interactive: bool) -> Silent | Explainer:
     """What --explain asks for. Raises UsageError."""
     style, path = values.get("explain"), values.get("explain_to", "")
     if style is None and not path:

@@ -80,8 +80,8 @@ CONTENTS = [
             ("WriteIdMaps", "Its root is an ordinary id on the host, with no rights there."),
         ],
         shown="Clone",
-        check=[("Clone", "PID={pid}; lsns -p $PID")],
-        others="CloneTree CloneJoiner CloneProgram CopyUp LeaveRoot JoinNamespace WriteFile RaiseHardLimit",
+        check=[("Clone", "lsns -p $PID")],
+        others="CloneTree CopyUp LeaveRoot JoinNamespace WriteFile RaiseHardLimit",
     ),
     Chapter(
         "Become somebody: root, a name, a session",
@@ -135,6 +135,16 @@ CONTENTS = [
             ListElements RemoveElements ForgetFlowsTo ForgetFlowsFrom FindTable ApplyRules""",
     ),
     Chapter(
+        "Send a process into the container",
+        why=[
+            ("CloneJoiner", "It is born in the container's cgroup, so its limits hold at once."),
+            ("EnterNamespaces", "By a descriptor of PID 1 it enters all namespaces in one call."),
+        ],
+        shown="EnterNamespaces",
+        check=[],
+        others="BecomeRoot NewSessionKeyring OpenTerminal WriteFile RaiseHardLimit",
+    ),
+    Chapter(
         "Give up what the program shall not have",
         why=[
             ("SetCapabilities", "{capabilities} capabilities(7) stay;"),
@@ -147,9 +157,13 @@ CONTENTS = [
     ),
     Chapter(
         "Become the program",
-        why=[("Execute", "execve(2) loads it into this process: PID 1, whose end ends all.")],
+        why=[
+            ("CloneProgram", "Only a new process is in the PID namespace: the one that entered is not."),
+            ("Execute", "execve(2) loads it into this process: {role}."),
+        ],
         shown="Execute",
         check=[("Execute", "tr '\\0' ' ' </proc/$PID/cmdline")],
+        others="CloneProgram NewSession TakeTerminal",
     ),
     Chapter(
         "Put it away when it has ended",
@@ -190,8 +204,7 @@ class Lecture:
             return
         if not self._number and not self._records:
             self._write(LEGEND)
-        if record["side"] == "container":
-            self._places.setdefault("pid", str(record["pid"]))
+        self._note_pid(record)
         place = self._chapter_of(record["operation"])
         if place != self._at:
             self.flush()
@@ -212,6 +225,13 @@ class Lecture:
             text = f"\033[1m{line}\033[0m" if self._bold and number == 0 else line
             self._write(f"{side if number == 0 else '':{_MARGIN - 3}} │ {text}\n")
         self._pause()
+
+    def _note_pid(self, record: Record) -> None:
+        """Keep the program's pid. Of `exec` a first process enters the container and another one is the program."""
+        if record["operation"] == "CloneJoiner":
+            self._places["role"] = "one more beside PID 1"
+        elif record["side"] == "container" and ("role" not in self._places or record["operation"] == "Execute"):
+            self._places["pid"] = str(record["pid"])
 
     def _chapter_of(self, operation: str) -> int:
         """The first from the present one on that has it: an operation may belong to several."""
@@ -238,9 +258,14 @@ def _lines(
             yield from textwrap.wrap(f"{record['step']}: {record['reason']}", width, subsequent_indent="  ")
     shell = next((each for name in chapter.shown if (each := _shell(there, name))), "")
     check = next((text for name, text in chapter.check if not name or counts[name]), "").format_map(fields)
+    if "$PID" in check and "role" in places and "pid" not in places:
+        check = ""  # whose pid it will be is not known yet
+    if "$PID" in check and "pid" in places and "PID" not in names:
+        names["PID"] = ""
+        check = f"PID={places['pid']}; {check}"
     for sign, command in (("$", shell), ("?", check)):
         for name, value in names.items():
-            command = command.replace(value, f"${name}")
+            command = command.replace(value, f"${name}") if value else command
         yield from _command(sign, command, width)
 
 
@@ -288,6 +313,8 @@ class _Fields(dict[str, str]):
         self._counts = counts
 
     def __missing__(self, name: str) -> str:
+        if name == "role":
+            return "PID 1, whose end ends all"
         if name == "devices":
             return str(self._counts["BindDevice"] + self._counts["MakeDevice"])
         return str(self._counts[name])

@@ -30,10 +30,13 @@ if TYPE_CHECKING:
 
 
 def serve(settings: Settings, client: _socket.socket, request: Message, passed: list[int]) -> None:
-    """Run the program that `request` describes and wait for its end. `passed`: its 0, 1 and 2, none for a terminal.
+    """Run the program that `request` describes and wait for its end.
+
+    passed  its 0, 1 and 2, none for a terminal; then where it is explained, if it is
 
     Raises NotFound, Conflict, UsageError, CommandNotFound, CommandNotExecutable, StepFailed, OSError.
     """
+    journal = Journal(passed.pop() if request["explained"] else None, bold=request["bold"], records=request["records"])
     connection = open_database(settings.root)
     container = containers.find(connection, request["name"])
     if container.status != "running":
@@ -44,7 +47,8 @@ def serve(settings: Settings, client: _socket.socket, request: Message, passed: 
     for descriptor in passed:
         # It belongs to the program's user, so that /dev/stdout can be opened.
         os.fchown(descriptor, container.id_base + program.uid, -1)
-    master, process = _execute(container_state, program, request, passed)
+    master, process = _execute(container_state, program, request, passed, journal)
+    journal.close()
     words = " ".join(request["args"])
     with connection:
         connection.execute("BEGIN IMMEDIATE")
@@ -121,7 +125,7 @@ def _names_home(settings: Settings, connection: sqlite3.Connection, container: c
 
 
 def _execute(
-    container_state: state.State, program: spec.Process, request: Message, passed: list[int]
+    container_state: state.State, program: spec.Process, request: Message, passed: list[int], journal: Journal
 ) -> tuple[int | None, join.Joined]:
     """The terminal's master, None without one, and the process."""
     with Undo() as undo:
@@ -131,14 +135,14 @@ def _execute(
             ours, theirs = descriptors.pair()
             undo.push(ours.close)
             undo.push(theirs.close)
-            process = join.execute(container_state, program, Journal(), console=theirs)
+            process = join.execute(container_state, program, journal, console=theirs)
             return descriptors.receive_descriptor(ours), process
         stdio = [*passed]
         while len(stdio) < 3:
             null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
             undo.push(os.close, null)
             stdio.append(null)
-        return None, join.execute(container_state, program, Journal(), stdio=(stdio[0], stdio[1], stdio[2]))
+        return None, join.execute(container_state, program, journal, stdio=(stdio[0], stdio[1], stdio[2]))
 
 
 def _wait(process: join.Joined, client: _socket.socket, master: int | None) -> int:

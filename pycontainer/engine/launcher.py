@@ -304,7 +304,7 @@ def _run(client: Client, request: Message) -> None:
         client.body,
         container_id=request.get("id", ""),
         pipes=(pipes[0], pipes[1], pipes[2]),
-        journal=client.passed.pop(0) if client.passed else -1,
+        journal=client.passed.pop(0) if request["explained"] else -1,
         to_the_end=request["records"] and not request["detach"],
         moved=client.moved,
     )

@@ -339,6 +339,7 @@ def _enter(entry: _Entry, program: spec.Process, journal: Journal) -> tuple[int,
             perform(parent.RaiseHardLimit(0, number, hard))
 
     perform(EnterNamespaces(entry.pid, entry.pidfd, entry.namespaces))
+    journal.side = "container"
     os.close(entry.pidfd)
     if entry.namespaces & CLONE_NEWUSER:
         # because the host's root is nobody in it

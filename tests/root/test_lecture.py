@@ -164,6 +164,30 @@ def test_a_start_is_told_too(box: Pycontainer) -> None:
     box("rm", "again", check=True)
 
 
+@pytest.mark.parametrize("options", [(), ("-t",), ("-d",), ("-u", "nobody")])
+def test_one_more_program_is_told_too(box: Pycontainer, options: tuple[str, ...]) -> None:
+    box("run", "-d", "--name", "host", "--network", "none", "busybox", "sleep", "600", check=True)
+    words = ["exec", "--explain", *options, "host", "sleep", "2"]
+    process = box.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        text = ""
+        while "cmdline" not in text:
+            text += process.stderr.readline()
+        assert [side for _, side in steps(text)] == ["host", "container", "container"]
+        assert any(command.startswith("nsenter -") for command in commands(text, "$")), text
+        assert "beside PID 1" in " ".join(text.replace("│", "").split())
+        (look,) = commands(text, "?")
+        assert look.startswith("PID=")
+        assert subprocess.run(["bash", "-c", look], capture_output=True, text=True).stdout == "sleep 2 "
+        process.communicate(timeout=60)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()
+        box("rm", "-f", "host", check=True)
+
+
 def test_a_failure_comes_after_the_step_in_which_it_was(box: Pycontainer) -> None:
     result = box("run", "--rm", "--explain", "--network", "none", "busybox", "no-such-program")
     assert result.returncode == 127
