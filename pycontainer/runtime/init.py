@@ -11,13 +11,13 @@ import errno
 import fcntl
 import os
 
-from pycontainer.errors import CommandNotExecutable, CommandNotFound, StepFailed
+from pycontainer.errors import StepFailed
 from pycontainer.kernel import capability, mount, process, signals
 from pycontainer.kernel.descriptors import accept, is_closed, send_descriptor
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.root_path import read_in_root
-from pycontainer.runtime import sync
+from pycontainer.runtime import executable, sync
 from pycontainer.runtime.mounts import PROPAGATION
 from pycontainer.runtime.operations import devices, filesystem, identity
 from pycontainer.runtime.operations.target import is_at, look
@@ -102,7 +102,7 @@ def run(spec: Spec, inherited: Inherited, journal: Journal) -> None:
 
         stdio = _set_up(spec, inherited, journal)
         # because whoever calls `create` is to learn it from that, as from runc; the rest is seen by the program's user
-        _find_program(spec.process.args[0], spec.process.env, to_be_sure=False)
+        executable.find(spec.process.args[0], spec.process.env, to_be_sure=False)
 
         if not inherited.tethered:
             process.set_parent_death_signal(0)
@@ -295,9 +295,9 @@ def give_up_privileges(program: Process, host: Host, journal: Journal) -> None:
 def execute(program: Process, stdio: tuple[int, int, int], host: Host, journal: Journal) -> None:
     """Never returns: execve(2). Raises CommandNotFound, CommandNotExecutable, StepFailed."""
     perform = journal.perform
-    path = _find_program(program.args[0], program.env)
+    path = executable.find(program.args[0], program.env)
     # because root without a user namespace could write to it through /proc/self/exe afterwards (CVE-2019-5736)
-    _refuse_interpreter(path, host)
+    executable.refuse(path, host.program)
     environment = _with_home(program)
     # because a program may be granted too little for what was done above: few descriptors, so that none of these
     # files could be looked at, or little memory
@@ -306,7 +306,7 @@ def execute(program: Process, stdio: tuple[int, int, int], host: Host, journal: 
     try:
         perform(identity.Execute(path, program.args, environment, stdio))
     except StepFailed as error:
-        raise _explain_exec(path, error) from None
+        raise executable.explain(path, error) from None
 
 
 def _enter(operation: identity.ChangeDirectory, journal: Journal) -> bool:
@@ -340,93 +340,3 @@ def _with_home(program: Process) -> list[str]:
     entries = [fields for fields in (line.split(":") for line in lines) if len(fields) > 5]
     homes = [fields[5] for fields in entries if fields[2] == str(program.uid)]
     return [*program.env, f"HOME={(homes and homes[0]) or '/'}"]
-
-
-def _find_program(name: str, env: list[str], *, to_be_sure: bool = True) -> str:
-    """The file to execute: `name` itself where it has a slash, else the first match in the program's own PATH.
-
-    to_be_sure  who asks is the program's user in its directory; otherwise only what is nowhere is refused
-    """
-    if "/" in name:
-        return name
-    search = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    for entry in env:
-        if entry.startswith("PATH="):
-            search = entry[5:]
-    found = ""
-    for directory in search.split(":"):
-        path = f"{directory or '.'}/{name}"
-        if not to_be_sure and not path.startswith("/"):
-            return path
-        if os.path.isfile(path):
-            if os.access(path, os.X_OK) or not to_be_sure:
-                return path
-            found = found or path
-    if found:
-        raise CommandNotExecutable("exec", found, "permission denied", "it has no execute permission for this user")
-    raise CommandNotFound("exec", name, "executable file not found in $PATH", f"the container's PATH is {search}")
-
-
-def _refuse_interpreter(path: str, host: Host) -> None:
-    """Refuse to execute this very program, by whatever name, as the program itself or as its interpreter."""
-    for _ in range(6):
-        try:
-            status = os.stat(path)
-        except OSError:
-            return
-        if os.path.samestat(status, host.program):
-            raise CommandNotExecutable("exec", path, "it is the container engine's own interpreter")
-        path = _interpreter(path)
-        if not path:
-            return
-
-
-def _explain_exec(path: str, error: StepFailed) -> Exception:
-    """The error that tells a missing program from a missing interpreter: execve(2) says ENOENT for both."""
-    if error.errno in (errno.ENOENT, errno.ENOTDIR):
-        if not os.path.exists(path):
-            return CommandNotFound("exec", path, "no such file or directory")
-        interpreter = _interpreter(path)
-        hint = f"the file exists, its interpreter {interpreter} does not" if interpreter else ""
-        return CommandNotFound("exec", path, "no such file or directory", hint)
-    if error.errno == errno.ENAMETOOLONG:
-        return CommandNotFound("exec", f"{path[:200]}…", error.cause)
-    hints = {
-        errno.EACCES: "it is a directory" if os.path.isdir(path) else "no execute permission, or mounted noexec",
-        errno.ENOEXEC: "a script needs a first line such as #!/bin/sh; a program must be built for this machine",
-    }
-    if error.errno in (errno.EACCES, errno.ENOEXEC, errno.EPERM, errno.ELOOP, errno.EISDIR):
-        return CommandNotExecutable("exec", path, error.cause, hints.get(error.errno, ""))
-    return error
-
-
-def _interpreter(path: str) -> str:
-    """What a script's first line or an ELF file's PT_INTERP header names; "" where there is none: execve(2), elf(5)."""
-    try:
-        # O_NONBLOCK, because it could be a FIFO.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        head = os.pread(descriptor, 256, 0)
-        if head.startswith(b"#!"):
-            # As the kernel reads it: spaces and tabs alone separate, and a NUL ends it.
-            line = head[2:].split(b"\n")[0].split(b"\0")[0].replace(b"\t", b" ").strip(b" ")
-            return os.fsdecode(line.split(b" ")[0])
-        if head.startswith(b"\x7fELF\x02"):
-            offset, size, count = _number(head, 32, 8), _number(head, 54, 2), _number(head, 56, 2)
-            table = os.pread(descriptor, min(size * count, 1 << 16), offset)
-            for entry in range(0, len(table), size or 1):
-                if _number(table, entry, 4) == 3:  # PT_INTERP
-                    name = os.pread(descriptor, 4096, _number(table, entry + 8, 8))
-                    return os.fsdecode(name.split(b"\0")[0])
-        return ""
-    except (OSError, OverflowError):
-        # OverflowError: a header may name any offset.
-        return ""
-    finally:
-        os.close(descriptor)
-
-
-def _number(data: bytes, position: int, size: int) -> int:
-    return int.from_bytes(data[position : position + size], "little")
