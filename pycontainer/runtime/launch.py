@@ -179,9 +179,8 @@ def reap(container: Container) -> None:
 
 def remove_cgroup(path: str, journal: Journal | None = None) -> None:
     """End what still runs in the cgroup and remove it, with the parents that were made for it. Raises StepFailed."""
-    journal = journal or Journal()
-    journal.perform(parent.EndProcesses(path))
-    journal.perform(parent.RemoveCgroup(path))
+    for operation in (parent.EndProcesses(path), parent.RemoveCgroup(path)):
+        (journal or Journal()).perform(operation)
 
 
 def _cgroup_path(spec: Spec, container_id: str, root: str, hierarchy: cgroup.Hierarchy | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 
@@ -38,6 +39,13 @@ def test_oom(box: Pycontainer) -> None:
     assert [part.count("exit status 137") for part in parts[1:]] == [1, 0, 1, 0, 1]
     assert "Up" in parts[3]
     assert "memory.swap.max  83886080" in parts[4]
+
+
+def test_cpu(box: Pycontainer) -> None:
+    text = transcript(box, "cpu")
+    assert "cpu.max" in text and "25000 100000" in text
+    throttled = [int(count) for count in re.findall(r"nr_throttled (\d+)", text)]
+    assert throttled and max(throttled) > 0, "the quota held it back"
 
 
 def test_io(box: Pycontainer) -> None:
