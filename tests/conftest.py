@@ -4,6 +4,7 @@
     pycontainer  runs the command line with them
     box          runs it too, in one store with busybox for all tests of a module
     busybox      the built-in image, loaded into the test's store; its name
+    programs     a directory for PATH, with `pycontainer` and `sudo`
     alpine       Alpine's published root file system, imported into the test's store; its name
 
 Tests in `root` and `uml` need root, those in `uml` a unified cgroup v2 hierarchy besides, and none of them may leave a
@@ -255,6 +256,15 @@ def box(busybox_root: pathlib.Path) -> Iterator[Pycontainer]:
     copy_store(busybox_root, environment)
     yield Pycontainer(environment)
     remove_environment(environment)
+
+
+@pytest.fixture
+def programs(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A directory with `pycontainer`, and `sudo` for who is root."""
+    for name, line in (("pycontainer", " ".join(map(str, COMMAND))), ("sudo", "")):
+        (tmp_path / name).write_text(f'#!/bin/sh\nexec {line} "$@"\n')
+        (tmp_path / name).chmod(0o755)
+    return tmp_path
 
 
 @pytest.fixture

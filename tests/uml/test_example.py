@@ -8,8 +8,7 @@ import re
 import subprocess
 import textwrap
 
-import pytest
-from conftest import COMMAND, REPOSITORY, Pycontainer
+from conftest import REPOSITORY, Pycontainer
 
 EXAMPLE = REPOSITORY / "docs/examples/oom.yml"
 
@@ -18,15 +17,6 @@ def steps() -> list[str]:
     """The shell texts, in order."""
     found = re.findall(r"^ +(?:- )?run: (?:\|\n((?: {10}.*\n)+)|(.*)\n)", EXAMPLE.read_text(), re.MULTILINE)
     return [textwrap.dedent(block) or line for block, line in found]
-
-
-@pytest.fixture
-def programs(tmp_path: pathlib.Path) -> pathlib.Path:
-    """A directory with `pycontainer`, and `sudo` for who is root."""
-    for name, line in (("pycontainer", " ".join(map(str, COMMAND))), ("sudo", "")):
-        (tmp_path / name).write_text(f'#!/bin/sh\nexec {line} "$@"\n')
-        (tmp_path / name).chmod(0o755)
-    return tmp_path
 
 
 def test_the_steps(busybox: str, pycontainer: Pycontainer, engine_env: dict[str, str], programs: pathlib.Path) -> None:
