@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
-SLOW=(faults push) # of tests/root: they follow uml, beside unit and the others
+SLOW=(faults push kills) # of tests/root: they have a session of their own, beside unit and the others
 
 usage() {
     cat <<'END'
@@ -166,19 +166,21 @@ run_root() {
     conclude root-slow "${slow[@]}"
 }
 
-# Every tier, two sessions at a time; the guest is one process, and needs one processor.
+# Every tier, three sessions at a time: on two processors, because each waits now and then.
 run_all() {
-    local slow guest=no
+    local slow guest=no beside=()
     mapfile -t slow < <(slow_tests)
     ! has_guest || guest=yes
     say "unit and root, and at the same time: uml, ${SLOW[*]}"
-    {
-        [ $guest = no ] || kept uml tests/uml
-        kept root-slow "${slow[@]}"
-    } &
+    if [ $guest = yes ]; then
+        kept uml tests/uml &
+        beside+=($!)
+    fi
+    kept root-slow "${slow[@]}" &
+    beside+=($!)
     shown unit
     shown root tests/root "${slow[@]/#/--ignore=}"
-    wait $!
+    wait "${beside[@]}"
     conclude unit
     [ $guest = no ] || conclude uml tests/uml
     conclude root tests/root "${slow[@]/#/--ignore=}"
