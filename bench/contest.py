@@ -13,12 +13,17 @@ import report
 
 
 class Contestant:
-    """One command line that hyperfine measures. `group` names those that are compared with one another."""
+    """One command line that hyperfine measures.
 
-    def __init__(self, group: str, name: str, command: list[str]) -> None:
+    group    names those that are compared with one another
+    prepare  a line for a shell, before each run and not measured
+    """
+
+    def __init__(self, group: str, name: str, command: list[str], prepare: str = "true") -> None:
         self.group = group
         self.name = name
         self.command = command
+        self.prepare = prepare
         self.times: list[float] = []
 
 
@@ -42,9 +47,12 @@ def build_busybox(directory: str) -> str:
     return archive
 
 
-def measure(contestants: list[Contestant], runs: int, path: str) -> None:
+def measure(contestants: list[Contestant], runs: int, path: str, *, warmup: int = 2) -> None:
     """One hyperfine for all of them, so that all meet the same neighbours on this machine."""
-    command = ["hyperfine", "-N", "--style", "basic", "--warmup", "2", "--runs", str(runs), "--export-json", path]
+    command = ["hyperfine", "-N", "--style", "basic", "--warmup", str(warmup)]
+    command += ["--runs", str(runs), "--export-json", path]
+    if any(each.prepare != "true" for each in contestants):
+        command += [word for each in contestants for word in ("--prepare", f"sh -c {shlex.quote(each.prepare)}")]
     subprocess.run([*command, *(shlex.join(each.command) for each in contestants)], check=True, stdout=sys.stderr)
     with open(path) as file:
         for contestant, result in zip(contestants, json.load(file)["results"], strict=True):
