@@ -7,7 +7,7 @@ import time
 
 from pycontainer.cli.listing import Listing
 from pycontainer.cli.main import notice
-from pycontainer.cli.table import human_size
+from pycontainer.cli.table import binary_size, human_size
 from pycontainer.engine import containers, stats
 from pycontainer.engine.repair import open_engine
 from pycontainer.errors import HostError, UsageError
@@ -205,12 +205,4 @@ def _pair(pair: tuple[int, int] | None) -> str:
 
 
 def _binary(size: int | None) -> str:
-    """Bytes with four significant digits, in powers of 1024 as docker has memory."""
-    if size is None:
-        return _UNKNOWN
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if float(f"{value:.4g}") < 1024:
-            return f"{value:.4g}{unit}"
-        value /= 1024
-    return f"{value:.4g}TiB"
+    return _UNKNOWN if size is None else binary_size(size)

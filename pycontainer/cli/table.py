@@ -76,13 +76,22 @@ def _terminal_width() -> int:
 
 def human_size(size: int) -> str:
     """Bytes with three significant digits, in powers of 1000 as Docker has them."""
+    return _scaled(size, 1000, 3, ("B", "kB", "MB", "GB", "TB"))
+
+
+def binary_size(size: int) -> str:
+    """Bytes with four significant digits, in powers of 1024 as Docker has memory."""
+    return _scaled(size, 1024, 4, ("B", "KiB", "MiB", "GiB", "TiB"))
+
+
+def _scaled(size: int, base: int, digits: int, units: tuple[str, ...]) -> str:
     value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
+    for unit in units[:-1]:
         # As it will be rounded, because 999.9 would be written as 1e+03.
-        if float(f"{value:.3g}") < 1000:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    return f"{value:.3g}TB"
+        if float(f"{value:.{digits}g}") < base:
+            return f"{value:.{digits}g}{unit}"
+        value /= base
+    return f"{value:.{digits}g}{units[-1]}"
 
 
 def human_duration(seconds: float) -> str:

@@ -140,6 +140,7 @@ def main() -> None:
         # As in runc: 1 would be taken for the program's own.
         status = _complain(failed.error, 255)
     except Exception as error:
+        # Everything, because whoever calls a runtime reads one line and a status, and no traceback.
         status = _complain(error, 1)
     sys.stdout.flush()
     # The interpreter's own tear-down would cost some milliseconds and has nothing left to do.
@@ -360,6 +361,7 @@ def _exec(root: str, options: dict[str, Any], operands: list[str]) -> int:
     try:
         return _execute(root, options, operands)
     except Exception as error:
+        # Everything, because the other statuses are the program's: what failed here has one of its own.
         raise _ExecFailed(error) from None
 
 

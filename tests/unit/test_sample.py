@@ -7,7 +7,7 @@ import pathlib
 
 import pytest
 
-from pycontainer.cli.stats import _binary
+from pycontainer.cli.table import binary_size
 from pycontainer.engine.stats import Sample
 from pycontainer.kernel.cgroup import Hierarchy
 
@@ -81,4 +81,4 @@ def test_rates(cgroup: pathlib.Path) -> None:
     [(0, "0B"), (1023, "1023B"), (1 << 20, "1MiB"), (1023.99 * 1024, "1MiB"), (7.6543 * (1 << 30), "7.654GiB")],
 )
 def test_dockers_units(size: float, text: str) -> None:
-    assert _binary(int(size)) == text
+    assert binary_size(int(size)) == text
