@@ -6,7 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
-SLOW=(faults push kills) # of tests/root: they have a session of their own, beside unit and the others
+# Of tests/root: sessions of their own, beside unit and the others, so that all end at about the same time.
+SLOW=(faults push kills)
+LATER=(hostile join explain) # after uml
 
 usage() {
     cat <<'END'
@@ -135,11 +137,6 @@ conclude() {
     FAILED+=("$tier (status $status)")
 }
 
-# Of tests/root, what runs in a session of its own.
-slow_tests() {
-    printf 'tests/root/test_%s.py\n' "${SLOW[@]}"
-}
-
 has_guest() {
     is_unified || [ "$(uname -m)" = x86_64 ] ||
         ! echo "skipped: uml, because User Mode Linux is for x86-64 only; boot this machine with unified cgroups"
@@ -156,8 +153,8 @@ run_root() {
         run_one root "$@"
         return
     fi
-    local slow
-    mapfile -t slow < <(slow_tests)
+    local slow=("${SLOW[@]/#/tests/root/test_}")
+    slow=("${slow[@]/%/.py}")
     say "root, and at the same time: ${SLOW[*]}"
     kept root-slow "${slow[@]}" &
     shown root tests/root "${slow[@]/#/--ignore=}"
@@ -168,23 +165,26 @@ run_root() {
 
 # Every tier, three sessions at a time: on two processors, because each waits now and then.
 run_all() {
-    local slow guest=no beside=()
-    mapfile -t slow < <(slow_tests)
+    local slow=("${SLOW[@]/#/tests/root/test_}") later=("${LATER[@]/#/tests/root/test_}") guest=no beside=()
+    slow=("${slow[@]/%/.py}")
+    later=("${later[@]/%/.py}")
     ! has_guest || guest=yes
-    say "unit and root, and at the same time: uml, ${SLOW[*]}"
-    if [ $guest = yes ]; then
-        kept uml tests/uml &
-        beside+=($!)
-    fi
+    say "unit and root; at the same time ${SLOW[*]}; and uml, ${LATER[*]}"
+    {
+        [ $guest = no ] || kept uml tests/uml
+        kept root-later "${later[@]}"
+    } &
+    beside=($!)
     kept root-slow "${slow[@]}" &
     beside+=($!)
     shown unit
-    shown root tests/root "${slow[@]/#/--ignore=}"
+    shown root tests/root "${slow[@]/#/--ignore=}" "${later[@]/#/--ignore=}"
     wait "${beside[@]}"
     conclude unit
     [ $guest = no ] || conclude uml tests/uml
-    conclude root tests/root "${slow[@]/#/--ignore=}"
+    conclude root tests/root "${slow[@]/#/--ignore=}" "${later[@]/#/--ignore=}"
     conclude root-slow "${slow[@]}"
+    conclude root-later "${later[@]}"
 }
 
 # What the tests could leave on this machine.

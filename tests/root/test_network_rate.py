@@ -7,7 +7,7 @@ import socket
 import statistics
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from conftest import Pycontainer
@@ -76,12 +76,23 @@ def what_it_receives(pycontainer: Pycontainer, listener: socket.socket, megabyte
         return rate(moments)
 
 
+def check(measure: Callable[[], float], wanted: float) -> None:
+    """Within 15 %, in one of three: a busy machine makes it slower now and then, but nothing makes it faster."""
+    found: list[float] = []
+    while len(found) < 3:
+        found.append(measure())
+        assert found[-1] < wanted * 1.15
+        if found[-1] > wanted * 0.85:
+            return
+    pytest.fail(f"{found}, not {wanted}")
+
+
 def test_both_directions(pycontainer: Pycontainer, limited: str, listener: socket.socket) -> None:
-    assert what_it_sends(pycontainer, listener, 4) == pytest.approx(2_000_000, rel=0.15)
-    assert what_it_receives(pycontainer, listener, 4) == pytest.approx(2_000_000, rel=0.15)
+    check(lambda: what_it_sends(pycontainer, listener, 2), 2_000_000)
+    check(lambda: what_it_receives(pycontainer, listener, 2), 2_000_000)
     pycontainer("update", "--network-rate", "32mbit", limited, check=True)
-    assert what_it_sends(pycontainer, listener, 6) == pytest.approx(4_000_000, rel=0.15)
-    assert what_it_receives(pycontainer, listener, 6) == pytest.approx(4_000_000, rel=0.15)
+    check(lambda: what_it_sends(pycontainer, listener, 4), 4_000_000)
+    check(lambda: what_it_receives(pycontainer, listener, 4), 4_000_000)
     pycontainer("update", "--network-rate", "0", limited, check=True)
     assert what_it_sends(pycontainer, listener, 20) > 8_000_000
 
@@ -89,7 +100,7 @@ def test_both_directions(pycontainer: Pycontainer, limited: str, listener: socke
 def test_it_stays_over_a_restart(pycontainer: Pycontainer, limited: str, listener: socket.socket) -> None:
     pycontainer("update", "--network-rate", "8mbit", limited, check=True)
     pycontainer("restart", "-t", "0", limited, check=True)
-    assert what_it_sends(pycontainer, listener, 2) == pytest.approx(1_000_000, rel=0.15)
+    check(lambda: what_it_sends(pycontainer, listener, 2), 1_000_000)
 
 
 def test_the_container_cannot_lift_it(pycontainer: Pycontainer, limited: str) -> None:
