@@ -102,7 +102,7 @@ def test_each_look_shows_what_the_step_says(busybox: str, pycontainer: Pycontain
     text = pycontainer(*words, check=True).stderr
     try:
         looks = commands(text, "?")
-        assert len(looks) == 9 if "none" in options else 11
+        assert len(looks) == (9 if "none" in options else 11)
         names = "\n".join(re.findall(r"^(ID=\w+)$|(PID=\d+);", text, re.MULTILINE)[0]).strip()
         pid = re.findall(r"PID=(\d+);", text)[0]
         for look in looks:
@@ -167,7 +167,7 @@ def test_a_start_is_told_too(box: Pycontainer) -> None:
 @pytest.mark.parametrize("options", [(), ("-t",), ("-d",), ("-u", "nobody")])
 def test_one_more_program_is_told_too(box: Pycontainer, options: tuple[str, ...]) -> None:
     box("run", "-d", "--name", "host", "--network", "none", "busybox", "sleep", "600", check=True)
-    words = ["exec", "--explain", *options, "host", "sleep", "2"]
+    words = ["exec", "--explain", *options, "host", "sleep", "5"]
     process = box.popen(*words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None
@@ -179,7 +179,12 @@ def test_one_more_program_is_told_too(box: Pycontainer, options: tuple[str, ...]
         assert "beside PID 1" in " ".join(text.replace("│", "").split())
         (look,) = commands(text, "?")
         assert look.startswith("PID=")
-        assert subprocess.run(["bash", "-c", look], capture_output=True, text=True).stdout == "sleep 2 "
+
+        def shown() -> bool:
+            # What is explained stands before what happens, and so the program may not be there yet.
+            return subprocess.run(["bash", "-c", look], capture_output=True, text=True).stdout == "sleep 5 "
+
+        wait_until(shown)
         process.communicate(timeout=60)
         assert process.returncode == 0
     finally:
