@@ -19,10 +19,13 @@ import struct
 import sys
 import termios
 import tty
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pycontainer.errors import UsageError
 from pycontainer.kernel.operation import wants_bold
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 STYLES = ("steps", "step", "calls", "json")
 _LARGEST = 1 << 20  # bytes of a record
@@ -108,6 +111,7 @@ def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
         os.write(out, text.replace("\n", end).encode(errors="backslashreplace"))
 
     wait = _Keys(out)
+    unfinished: dict[int, dict[str, Any]] = {}  # what a process has begun, which only json tells with its calls
     signal.signal(signal.SIGINT, lambda *_: wait.stop())
     lecture = Lecture(write, wait if style == "step" else lambda: None, width=width, bold=bold)
     channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -119,11 +123,23 @@ def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
         # Its pid here; in the container it is 1.
         record["pid"] = next((_CREDENTIALS.unpack(each[:12])[0] for _, _, each in ancillary), 0)
         if style == "json":
-            write(f"{json.dumps(record)}\n")
-        else:
+            _collect(record, unfinished, write)
+        elif "calls" not in record:
             lecture.take(record)
         channel.send(b"\0")
     lecture.flush()
+    for record in unfinished.values():
+        write(f"{json.dumps({**record, 'calls': []})}\n")
+
+
+def _collect(record: dict[str, Any], unfinished: dict[int, dict[str, Any]], write: Callable[[str], None]) -> None:
+    """Write what a process has begun when it tells the system calls; what is no step at once."""
+    if "step" in record:
+        unfinished[record["pid"]] = record
+        return
+    if "calls" in record:
+        record = {**unfinished.pop(record["pid"]), **record}
+    write(f"{json.dumps(record)}\n")
 
 
 class _Keys:

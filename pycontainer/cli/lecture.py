@@ -243,7 +243,7 @@ def _lines(
     chapter: Chapter, records: list[Record], places: dict[str, str], names: dict[str, str], width: int
 ) -> Iterator[str]:
     """Title, reasons, a shell command, and one to look at it."""
-    absent = [record for record in records if record["calls"] and record["calls"][-1].endswith(" = -1")]
+    absent = [record for record in records if record["absent"]]
     there = [record for record in records if record not in absent]
     counts = Counter(record["operation"] for record in there)
     _note_places(there, places)
@@ -296,13 +296,7 @@ def _note_places(records: list[Record], places: dict[str, str]) -> None:
         elif record["operation"] == "FindLink" and "bridge" not in places:
             places["bridge"] = shlex.quote(record["path"])
         elif record["operation"] == "SetCapabilities":
-            places["capabilities"] = str(_count_capabilities(record["calls"]))
-
-
-def _count_capabilities(calls: list[str]) -> int:
-    """Bits of the permitted set."""
-    text = next(call for call in calls if call.startswith("capset("))
-    return int(text.partition("permitted=")[2].partition(",")[0], 16).bit_count()
+            places["capabilities"] = record["path"].partition(" ")[0]
 
 
 class _Fields(dict[str, str]):

@@ -12,8 +12,8 @@ import fcntl
 import os
 
 from pycontainer.engine.volume_data import DIRECTORY, data, directory
-from pycontainer.kernel import mount
-from pycontainer.kernel.operation import Operation, quoted, word
+from pycontainer.kernel import files, mount, record
+from pycontainer.kernel.operation import Operation, word
 from pycontainer.kernel.root_path import open_in_root
 from pycontainer.kernel.tree import remove_tree
 from pycontainer.kernel.undo import Undo
@@ -98,29 +98,6 @@ class CopyUp(Operation):
         self.complete = f"{directory(root, name)}/_copy"
         self.data = data(root, name)
 
-    def describe(self) -> str:
-        if len(self.layers) == 1:
-            lines = [f"openat(AT_FDCWD, {quoted(self.layers[0])}, O_PATH|O_DIRECTORY|O_CLOEXEC)"]
-        else:
-            lowers = ":".join(["FD"] * len(self.layers))
-            lines = [
-                f'mount("overlay", {quoted(self.mount_point)}, "overlay", MS_RDONLY|MS_NODEV, "lowerdir={lowers}")',
-                f"openat(AT_FDCWD, {quoted(self.mount_point)}, O_PATH|O_DIRECTORY|O_CLOEXEC)",
-                f"umount2({quoted(self.mount_point)}, MNT_DETACH)",
-            ]
-        resolve = "RESOLVE_NO_MAGICLINKS|RESOLVE_IN_ROOT"
-        how = f"{{flags=O_RDONLY|O_DIRECTORY|O_CLOEXEC, resolve={resolve}}}"
-        return "\n".join(
-            [
-                *lines,
-                f"openat2(FD<image>, {quoted(self.path)}, {how})",
-                f"mkdir({quoted(self.staging)}, 0700)",
-                "…",
-                f"syncfs(FD<{self.staging}>)",
-                f"rename({quoted(self.staging)}, {quoted(self.complete)})",
-            ]
-        )
-
     def shell(self) -> str:
         return f"cp -a …{word(self.path)}/. {word(self.data)}"
 
@@ -137,33 +114,33 @@ class CopyUp(Operation):
                 return
             undo.push(os.close, source)
             remove_tree(self.staging)
-            os.mkdir(self.staging, 0o700)
+            files.mkdir(self.staging, 0o700)
             undo.push(remove_tree, self.staging)
             target = os.open(self.staging, DIRECTORY)
             undo.push(os.close, target)
             copy_tree(source, target)
             # Before the rename that makes it count, because the machine may go down.
-            call("syncfs", target, path=self.staging)
-            os.rename(self.staging, self.complete)
+            call("syncfs", target, path=self.staging, shown={0: record.descriptor})
+            files.rename(self.staging, self.complete)
 
     def _open_image(self) -> int:
         """The image's root, mounted nowhere and with the ids that it has on disk: the volume's files have those too."""
         flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
         if len(self.layers) == 1:
-            return os.open(self.layers[0], flags)
+            return files.open(self.layers[0], flags)
         with Undo() as undo:
             descriptors = []
             for layer in reversed(self.layers):
-                descriptors.append(os.open(layer, flags))
+                descriptors.append(files.open(layer, flags))
                 undo.push(os.close, descriptors[-1])
             home = os.open(".", os.O_PATH | os.O_CLOEXEC)
             undo.push(os.close, home)
             undo.push(os.fchdir, home)
             # As in overlay.py: mount(2) has room for 4,095 bytes of options.
-            os.chdir("/proc/self/fd")
+            files.chdir("/proc/self/fd")
             options = f"lowerdir={':'.join(map(str, descriptors))}"
             mount.mount("overlay", self.mount_point, "overlay", mount.MS_RDONLY | mount.MS_NODEV, options)
             try:
-                return os.open(self.mount_point, flags)
+                return files.open(self.mount_point, flags)
             finally:
                 mount.umount2(self.mount_point, mount.MNT_DETACH)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from pycontainer.errors import ImageError
-from pycontainer.kernel import mount, namespace
+from pycontainer.kernel import files, mount, namespace
 from pycontainer.kernel.file_flags import spread_subdirectories
 from pycontainer.kernel.id_map import IdMap
 from pycontainer.kernel.operation import Journal, Operation, word
@@ -28,9 +28,6 @@ class NewUserNamespace(Operation):
     def __init__(self, maps: list[IdMap]) -> None:
         self.maps = maps
 
-    def describe(self) -> str:
-        return namespace.describe_new_user_namespace(self.maps, self.maps)
-
     def shell(self) -> str:
         text = "\\n".join(str(extent) for extent in self.maps)
         return (
@@ -47,9 +44,6 @@ class PrivateMounts(Operation):
     group = "image"
     step = "unshare the mount namespace"
     reason = "no mount ever appears on the host, so none can be left behind"
-
-    def describe(self) -> str:
-        return 'unshare(CLONE_NEWNS)\nmount(NULL, "/", NULL, MS_REC|MS_SLAVE, NULL)'
 
     def shell(self) -> str:
         return "unshare --mount --propagation slave"
@@ -70,11 +64,6 @@ class MountScratch(Operation):
         self.path = path
         self.count = count
 
-    def describe(self) -> str:
-        lines = [f'mount("tmpfs", "{self.path}", "tmpfs", MS_NOSUID|MS_NODEV|MS_NOEXEC, "mode=0700")']
-        lines.extend(f'mkdir("{self.path}/{position}", 0777)' for position in range(self.count))
-        return "\n".join(lines)
-
     def shell(self) -> str:
         names = " ".join(str(position) for position in range(self.count))
         path = word(self.path)
@@ -84,7 +73,7 @@ class MountScratch(Operation):
         flags = mount.MS_NOSUID | mount.MS_NODEV | mount.MS_NOEXEC
         mount.mount("tmpfs", self.path, "tmpfs", flags, "mode=0700")
         for position in range(self.count):
-            os.mkdir(f"{self.path}/{position}")
+            files.mkdir(f"{self.path}/{position}")
 
 
 class MapLayer(Operation):
@@ -99,14 +88,6 @@ class MapLayer(Operation):
         self.path = layer
         self.userns = userns
         self.target = target
-
-    def describe(self) -> str:
-        return (
-            f'open_tree(AT_FDCWD, "{self.path}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
-            f'mount_setattr(TREE, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY|MOUNT_ATTR_IDMAP, '
-            f"userns_fd={self.userns}<user namespace>}})\n"
-            f'move_mount(TREE, "", AT_FDCWD, "{self.target}", MOVE_MOUNT_F_EMPTY_PATH)'
-        )
 
     def shell(self) -> str:
         command = f"mount --bind -o X-mount.idmap=/proc/$!/ns/user,ro {word(self.path)} {os.path.basename(self.target)}"
@@ -137,14 +118,6 @@ class MountOverlay(Operation):
         self.work = work
         self.path = target
 
-    def describe(self) -> str:
-        directories = [*self.lowers, self.upper, self.work]
-        lines = [f'openat(AT_FDCWD, "{path}", O_PATH|O_DIRECTORY|O_CLOEXEC)' for path in directories]
-        options = f"lowerdir={':'.join(['FD'] * len(self.lowers))},upperdir=FD,workdir=FD"
-        lines.append('chdir("/proc/self/fd")')
-        lines.append(f'mount("overlay", "{self.path}", "overlay", MS_NODEV, "{options}")')
-        return "\n".join(lines)
-
     def shell(self) -> str:
         # In short words, because mount(8) takes all the layers as one, which cannot be folded.
         mapped = os.path.dirname(self.lowers[0]) == self.path
@@ -161,14 +134,14 @@ class MountOverlay(Operation):
         with Undo() as undo:
             descriptors = []
             for path in [*self.lowers, self.upper, self.work]:
-                descriptor = os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+                descriptor = files.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
                 undo.push(os.close, descriptor)
                 descriptors.append(str(descriptor))
             lowers = ":".join(descriptors[:-2])
             home = os.open(".", os.O_PATH | os.O_CLOEXEC)
             undo.push(os.close, home)
             undo.push(os.fchdir, home)
-            os.chdir("/proc/self/fd")
+            files.chdir("/proc/self/fd")
             # nodev, because a layer may hold a node of any device with any mode.
             options = f"lowerdir={lowers},upperdir={descriptors[-2]},workdir={descriptors[-1]}"
             mount.mount("overlay", self.path, "overlay", mount.MS_NODEV, options)

@@ -10,6 +10,7 @@ import os
 import time
 
 from pycontainer.errors import HostError
+from pycontainer.kernel import files, record
 
 # An extended attribute of directories that are parents only, and made by us.
 _MADE = "trusted.pycontainer"
@@ -75,8 +76,9 @@ def read(path: str) -> str:
 def write(path: str, data: str) -> None:
     """Write `data` to a cgroup file in one write(2). Raises OSError with `path` and, in its text, the data."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    record.name(descriptor, path)
     try:
-        os.write(descriptor, data.encode())
+        files.write(descriptor, data.encode())
     except OSError as error:
         raise OSError(error.errno, f"{os.strerror(error.errno or 0)} (writing {data!r})", path) from None
     finally:
@@ -96,12 +98,12 @@ def make(hierarchy: Hierarchy, name: str) -> list[str]:
                 _enable(directory, hierarchy.controllers)
                 directory = f"{directory}/{part}"
                 if position == len(parts) - 1:
-                    os.mkdir(directory, 0o755)
+                    files.mkdir(directory, 0o755)
                     # Once more, because the parent may have been removed and made anew since it was looked at.
                     _enable(os.path.dirname(directory), hierarchy.controllers)
                 else:
                     try:
-                        os.mkdir(directory, 0o755)
+                        files.mkdir(directory, 0o755)
                         _mark(directory)
                     except FileExistsError:
                         pass
@@ -160,7 +162,7 @@ def remove(directory: str, timeout: float = 5.0) -> None:
     deadline = time.monotonic() + timeout
     while True:
         try:
-            os.rmdir(directory)
+            files.rmdir(directory)
             return
         except FileNotFoundError:
             return

@@ -11,6 +11,7 @@ import os
 import struct
 
 from pycontainer.errors import UsageError
+from pycontainer.kernel import record
 from pycontainer.kernel.operation import Operation
 from pycontainer.kernel.syscalls import syscall
 
@@ -116,14 +117,6 @@ class AttachDeviceFilter(Operation):
         self.path = cgroup
         self.program = compile_rules(rules)
 
-    def describe(self) -> str:
-        count = len(self.program) // 8
-        return (
-            f"bpf(BPF_PROG_LOAD, {{prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt={count}}})\n"
-            f"bpf(BPF_PROG_ATTACH, {{target_fd=FD<{self.path}>, attach_type=BPF_CGROUP_DEVICE, "
-            "attach_flags=BPF_F_ALLOW_MULTI})"
-        )
-
     def shell(self) -> str:
         pin = "/sys/fs/bpf/devices"
         return f"bpftool prog load … {pin}\nbpftool cgroup attach {self.path} device pinned {pin} multi"
@@ -147,18 +140,28 @@ class AttachDeviceFilter(Operation):
         program = self._load(load)
         try:
             directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            record.name(directory, self.path)
             try:
                 attach = struct.pack("IIII", directory, program, _BPF_CGROUP_DEVICE, _BPF_F_ALLOW_MULTI)
-                syscall("bpf", _BPF_PROG_ATTACH, attach, len(attach), path=self.path)
+                how = (
+                    f"{{target_fd={record.descriptor(directory)}, attach_bpf_fd={record.descriptor(program)}, "
+                    "attach_type=BPF_CGROUP_DEVICE, attach_flags=BPF_F_ALLOW_MULTI}"
+                )
+                shown = {0: lambda _: "BPF_PROG_ATTACH", 1: lambda _: how}
+                syscall("bpf", _BPF_PROG_ATTACH, attach, len(attach), path=self.path, shown=shown)
             finally:
                 os.close(directory)
         finally:
             os.close(program)
 
     def _load(self, load: bytes) -> int:
+        how = f"{{prog_type=BPF_PROG_TYPE_CGROUP_DEVICE, insn_cnt={len(self.program) // 8}}}"
+        shown = {0: lambda _: "BPF_PROG_LOAD", 1: lambda _: how}
         while True:
             try:
-                return syscall("bpf", _BPF_PROG_LOAD, load, len(load), path=self.path)
+                program = syscall("bpf", _BPF_PROG_LOAD, load, len(load), path=self.path, shown=shown)
+                record.name(program, "device filter")
+                return program
             except BlockingIOError:
                 # A signal came while the kernel checked the program: bpf_check() gives up then.
                 continue

@@ -6,7 +6,8 @@ import ctypes
 import os
 import struct
 
-from pycontainer.kernel.syscalls import call, decode, syscall
+from pycontainer.kernel import record
+from pycontainer.kernel.syscalls import PLAIN, call, decode, syscall
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -53,13 +54,18 @@ MOUNT_ATTR_NODIRATIME = 0x80
 MOUNT_ATTR_IDMAP = 0x100000
 MOUNT_ATTR_NOSYMFOLLOW = 0x200000
 
-AT_FDCWD = -100
+AT_FDCWD = record.AT_FDCWD
 
 _MS_NAMES = {name: value for name, value in list(globals().items()) if name.startswith("MS_")}
 _ATTR_NAMES = {
     name: value for name, value in list(globals().items()) if name.startswith("MOUNT_ATTR_") and "__" not in name
 }
-_OPEN_TREE_NAMES = {"OPEN_TREE_CLONE": 1, "OPEN_TREE_CLOEXEC": OPEN_TREE_CLOEXEC, "AT_RECURSIVE": AT_RECURSIVE}
+_AT_NAMES = {"AT_EMPTY_PATH": AT_EMPTY_PATH, "AT_RECURSIVE": AT_RECURSIVE}
+_OPEN_TREE_NAMES = {"OPEN_TREE_CLONE": 1, "OPEN_TREE_CLOEXEC": OPEN_TREE_CLOEXEC, **_AT_NAMES}
+_MOVE_MOUNT_NAMES = {
+    "MOVE_MOUNT_F_EMPTY_PATH": MOVE_MOUNT_F_EMPTY_PATH,
+    "MOVE_MOUNT_T_EMPTY_PATH": MOVE_MOUNT_T_EMPTY_PATH,
+}
 
 
 def mount_flags(flags: int) -> str:
@@ -72,9 +78,10 @@ def attribute_flags(flags: int) -> str:
     return decode(flags, _ATTR_NAMES)
 
 
-def open_tree_flags(flags: int) -> str:
-    """open_tree(2) flags as strace prints them."""
-    return decode(flags, _OPEN_TREE_NAMES)
+_MOUNT = {3: mount_flags}
+_UMOUNT = {1: lambda flags: decode(flags, {"MNT_DETACH": MNT_DETACH})}
+_OPEN_TREE = {0: record.descriptor, 2: lambda flags: decode(flags, _OPEN_TREE_NAMES)}
+_MOVE_MOUNT = {0: record.descriptor, 2: record.descriptor, 4: lambda flags: decode(flags, _MOVE_MOUNT_NAMES)}
 
 
 def mount(source: str | None, target: str, fstype: str | None, flags: int, data: str | None) -> None:
@@ -91,22 +98,25 @@ def mount(source: str | None, target: str, fstype: str | None, flags: int, data:
         ctypes.c_ulong(flags),
         encoded,
         path=target,
+        shown=_MOUNT,
     )
 
 
 def umount2(target: str, flags: int) -> None:
     """umount2(2). Raises OSError."""
-    call("umount2", os.fsencode(target), flags, path=target)
+    call("umount2", os.fsencode(target), flags, path=target, shown=_UMOUNT)
 
 
 def pivot_root(new_root: str, put_old: str) -> None:
     """pivot_root(2). Raises OSError."""
-    syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old), path=new_root)
+    syscall("pivot_root", os.fsencode(new_root), os.fsencode(put_old), path=new_root, shown=PLAIN)
 
 
 def open_tree(directory: int, path: str, flags: int) -> int:
     """open_tree(2): a descriptor of the mount at `path`, with OPEN_TREE_CLONE of a detached copy. Raises OSError."""
-    return syscall("open_tree", directory, os.fsencode(path), flags, path=path)
+    tree = syscall("open_tree", directory, os.fsencode(path), flags, path=path, shown=_OPEN_TREE)
+    record.name(tree, f"detached {path or record.descriptor(directory).partition('<')[2][:-1]}")
+    return tree
 
 
 def move_mount(tree: int, directory: int, path: str) -> None:
@@ -115,7 +125,7 @@ def move_mount(tree: int, directory: int, path: str) -> None:
     A symbolic link at the end of `path` is not followed. Raises OSError.
     """
     flags = MOVE_MOUNT_F_EMPTY_PATH | (0 if path else MOVE_MOUNT_T_EMPTY_PATH)
-    syscall("move_mount", tree, b"", directory, os.fsencode(path), flags, path=path)
+    syscall("move_mount", tree, b"", directory, os.fsencode(path), flags, path=path, shown=_MOVE_MOUNT)
 
 
 def mount_setattr(tree: int, flags: int, set_: int = 0, clear: int = 0, propagation: int = 0, userns: int = 0) -> None:
@@ -124,7 +134,21 @@ def mount_setattr(tree: int, flags: int, set_: int = 0, clear: int = 0, propagat
     Raises OSError; EINVAL where the file system has no ID-mapped mounts.
     """
     attributes = struct.pack("QQQQ", set_, clear, propagation, userns)
-    syscall("mount_setattr", tree, b"", flags | AT_EMPTY_PATH, attributes, len(attributes))
+    shown = {
+        0: record.descriptor,
+        2: lambda flags: decode(flags, _AT_NAMES),
+        3: lambda _: _attributes(set_, clear, propagation, userns),
+    }
+    syscall("mount_setattr", tree, b"", flags | AT_EMPTY_PATH, attributes, len(attributes), shown=shown)
+
+
+def _attributes(set_: int, clear: int, propagation: int, userns: int) -> str:
+    """struct mount_attr, without the members that are 0."""
+    parts = [f"attr_set={attribute_flags(set_)}"] if set_ else []
+    parts += [f"attr_clr={attribute_flags(clear)}"] if clear else []
+    parts += [f"propagation={mount_flags(propagation)}"] if propagation else []
+    parts += [f"userns_fd={record.descriptor(userns)}"] if set_ & MOUNT_ATTR_IDMAP else []
+    return f"{{{', '.join(parts)}}}"
 
 
 def set_propagation(tree: int, flags: int) -> None:

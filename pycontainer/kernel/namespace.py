@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from pycontainer.kernel import files, record
 from pycontainer.kernel.id_map import IdMap
-from pycontainer.kernel.syscalls import call
+from pycontainer.kernel.syscalls import call, decode
 
 CLONE_NEWTIME = 0x80
 CLONE_NEWNS = 0x20000
@@ -32,14 +33,22 @@ TYPES = {
 FILES = {"mount": "mnt", "network": "net"}
 
 
+def _flags(flags: int) -> str:
+    return decode(flags, CLONE_NAMES)
+
+
+_UNSHARE = {0: _flags}
+_SETNS = {0: record.descriptor, 1: _flags}
+
+
 def unshare(flags: int) -> None:
     """unshare(2). Raises OSError."""
-    call("unshare", flags)
+    call("unshare", flags, shown=_UNSHARE)
 
 
 def setns(descriptor: int, flags: int) -> None:
     """setns(2): join the namespace that `descriptor` is, or with a pidfd all that `flags` name. Raises OSError."""
-    call("setns", descriptor, flags)
+    call("setns", descriptor, flags, shown=_SETNS)
 
 
 def write_id_maps(pid: int, uids: list[IdMap], gids: list[IdMap]) -> None:
@@ -48,20 +57,13 @@ def write_id_maps(pid: int, uids: list[IdMap], gids: list[IdMap]) -> None:
         path = f"/proc/{pid}/{name}"
         # One write(2) for the whole map, because the kernel takes no second one.
         descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        record.name(descriptor, path)
         try:
-            os.write(descriptor, "".join(f"{extent}\n" for extent in extents).encode())
+            files.write(descriptor, "".join(f"{extent}\n" for extent in extents).encode())
         except OSError as error:
             raise OSError(error.errno, error.strerror, path) from None
         finally:
             os.close(descriptor)
-
-
-def describe_new_user_namespace(uids: list[IdMap], gids: list[IdMap]) -> str:
-    """`new_user_namespace` as strace(1) prints it; PID is a process that lives for these lines only."""
-    lines = ["fork() = PID", "[pid PID] unshare(CLONE_NEWUSER)"]
-    for name, extents in (("uid_map", uids), ("gid_map", gids)):
-        lines.append(f'write(FD</proc/PID/{name}>, "' + "".join(f"{extent}\\n" for extent in extents) + '")')
-    return "\n".join([*lines, 'openat(AT_FDCWD, "/proc/PID/ns/user", O_RDONLY|O_CLOEXEC)'])
 
 
 class UserNamespace:
@@ -73,7 +75,9 @@ class UserNamespace:
         hold, self._hold = os.pipe2(os.O_CLOEXEC)
         self.owner = os.getpid()
         self._pid = os.fork()
+        record.add(f"fork() = {self._pid}")
         if self._pid == 0:
+            record.forget()
             try:
                 os.close(self._hold)
                 unshare(CLONE_NEWUSER)
@@ -94,8 +98,9 @@ class UserNamespace:
             if answer != b"\0":
                 errno = answer[0] if answer else 3
                 raise OSError(errno, os.strerror(errno), "unshare(CLONE_NEWUSER)")
+            record.add(f"[pid {self._pid}] unshare(CLONE_NEWUSER)")
             write_id_maps(self._pid, uids, gids)
-            return os.open(f"/proc/{self._pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            return files.open(f"/proc/{self._pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         finally:
             self.close()
 

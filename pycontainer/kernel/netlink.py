@@ -15,6 +15,7 @@ import os
 import struct
 import sys
 
+from pycontainer.kernel import record
 from pycontainer.kernel.namespace import CLONE_NEWNET, setns
 
 TYPE_CHECKING = False
@@ -198,6 +199,7 @@ class Netlink:
     """A netlink(7) socket of the network namespace that the calling thread is in. Raises OSError."""
 
     def __init__(self, protocol: int) -> None:
+        self.protocol = {NETLINK_ROUTE: "NETLINK_ROUTE", NETLINK_NETFILTER: "NETLINK_NETFILTER"}[protocol]
         self.socket = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, protocol)
         self.sequence = 0
         # Bound now rather than by the first send, because strace(1) can only decode what a bound socket sends.
@@ -229,6 +231,8 @@ class Netlink:
     def _request(self, message: Message) -> tuple[list[bytes], bool]:
         self.sequence += 1
         self.socket.send(message.encode(self.sequence))
+        if record.lines is not None:
+            record.made("sendto", [self.protocol, str(message)])
         payloads: list[bytes] = []
         interrupted = False
         while True:
@@ -251,6 +255,8 @@ class Netlink:
         first = self.sequence + 1
         self.sequence += len(messages)
         self.socket.send(b"".join(message.encode(first + place) for place, message in enumerate(messages)))
+        if record.lines is not None:
+            record.made("sendto", [self.protocol, f"[{', '.join(f'[{message}]' for message in messages)}]"])
         waiting = set(range(first + 1, self.sequence))
         failure: OSError | None = None
         while waiting:
@@ -273,10 +279,14 @@ def socket_in_namespace(netns: int) -> Netlink:
     """
     # Of the thread, because setns(2) moves one thread, and /proc/self is the process's first.
     own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    record.name(own, "own network")
+    record.name(netns, "the container's network")
     try:
         setns(netns, CLONE_NEWNET)
         try:
-            return Netlink(NETLINK_ROUTE)
+            found = Netlink(NETLINK_ROUTE)
+            record.made("socket", ["AF_NETLINK", "SOCK_RAW|SOCK_CLOEXEC", found.protocol])
+            return found
         finally:
             setns(own, CLONE_NEWNET)
     finally:

@@ -1,8 +1,8 @@
 """Operations: the steps that touch the kernel, each an object that can explain itself.
 
-An operation holds its real arguments. `execute()` makes the system calls with them and `describe()` prints the same
-ones, so an explanation cannot drift from what is done. `Journal.perform` is the only caller of `execute()`: it prints
-when `--explain` asks for it, and turns an OSError into a StepFailed that names step and path.
+An operation holds its real arguments, and says why it is done and how a shell would do it. Its system calls need no
+words: whoever makes them records them while they are made (record.py). `Journal.perform` is the only caller of
+`execute()`: it prints when `--explain` asks for it, and turns an OSError into a StepFailed that names step and path.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import os
 
 from pycontainer import json_text
 from pycontainer.errors import StepFailed
+from pycontainer.kernel import record
+from pycontainer.kernel.record import quoted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 WIDTH = 120  # columns; a longer line is folded
 
 LEGEND = """\
-# System calls as strace(1) prints them, without most of those that only open, close or look. FD<path> is a descriptor
-# of that path, TREE the mount just opened, ROOT the container's /. Below: why, and after $ how a shell would do it.
+# System calls as strace(1) prints them, without most of those that only open, close or look. 5<path> is the descriptor
+# 5, of that path. Below: why, and after $ how a shell would do it.
 """
 
 GROUPS = ("image", "cgroup", "namespaces", "mounts", "network", "privileges", "exec")
@@ -33,6 +35,7 @@ class Operation:
     path    the file, directory or object it is done to; may be empty
     reason  one line, why a container needs it, begins lower case, no full stop
     hint    what a user can do when it fails; may be empty
+    absent  there is nothing to do it to on this host; only asked where it is explained
     """
 
     group = ""
@@ -40,13 +43,7 @@ class Operation:
     path = ""
     reason = ""
     hint = ""
-
-    def describe(self) -> str:
-        """The system calls with their arguments, one a line, written as strace(1) writes them.
-
-        All that change something, in their order; and of the others those without which these cannot be understood.
-        """
-        raise NotImplementedError
+    absent = False
 
     def shell(self) -> str:
         """A shell command that would do the same, several as lines; "…" stands for what is not known yet."""
@@ -101,30 +98,26 @@ class Journal:
 
     def perform(self, operation: Operation) -> Any:
         """Explain and execute `operation`; its result. Raises StepFailed."""
-        if self.out is not None:
-            (self._record if self._records else self._explain)(operation, self.out)
         try:
-            return operation.execute()
+            return operation.execute() if self.out is None else self._explain(operation, self.out)
         except OSError as error:
             path = operation.path or str(error.filename or "")
             cause = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
             cause = cause[:1].lower() + cause[1:]
             raise StepFailed(operation.step, path, error.errno or 0, hint=operation.hint, cause=cause) from error
 
-    def _record(self, operation: Operation, out: int) -> None:
-        # First, because some learn by it what there is to give as a reason.
-        calls = operation.describe().splitlines()
-        record = {
-            "side": self.side,
-            "operation": type(operation).__name__,
-            "group": operation.group,
-            "step": operation.step,
-            "path": operation.path,
-            "reason": operation.reason,
-            "calls": calls,
-            "shell": operation.shell().splitlines(),
-        }
-        self._send(record, out)
+    def _explain(self, operation: Operation, out: int) -> Any:
+        """What it is before it is done, its system calls when they have been made."""
+        told = _told(operation, self.side)
+        if self._records:
+            self._send(told, out)
+            record.start(lambda calls: self._send({"calls": calls}, out))
+        else:
+            record.start(lambda calls: self._print(told, calls, out))
+        try:
+            return operation.execute()
+        finally:
+            record.stop()
 
     def _send(self, record: dict[str, Any], out: int) -> None:
         try:
@@ -136,17 +129,17 @@ class Journal:
         # Nobody reads it any more.
         self.out = None
 
-    def _explain(self, operation: Operation, out: int) -> None:
+    def _print(self, told: dict[str, Any], calls: list[str], out: int) -> None:
         lines = [] if self._heading else LEGEND.splitlines()
         # In the container it is 1, because that is what the process calls itself there.
-        heading = f"{operation.group} ({self.side}, pid {os.getpid()})"
+        heading = f"{told['group']} ({told['side']}, pid {os.getpid()})"
         if heading != self._heading:
             self._heading = heading
             lines.append(f"\033[1m{heading}\033[0m" if self._bold else heading)
-        for call in operation.describe().splitlines():
+        for call in calls:
             lines.extend(_fold(self._abbreviate(f"  {call}"), (", ", "|"), '"', "", 8))
-        lines.append(f"      # {operation.reason}")
-        for command in operation.shell().splitlines():
+        lines.append(f"      # {told['reason']}")
+        for command in told["shell"]:
             lines.extend(_fold(self._abbreviate(f"      $ {command}"), (" ",), "'", "\\", 10))
         self._write(lines, out)
 
@@ -166,18 +159,18 @@ class Journal:
             self.out = None
 
 
-def quoted(text: str) -> str:
-    """`text` as strace(1) prints a string; letters that are not ASCII stay readable."""
-    return '"' + "".join(map(_quoted_character, text)) + '"'
-
-
-def _quoted_character(character: str) -> str:
-    named = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t", "\r": "\\r"}
-    if character in named:
-        return named[character]
-    if character.isprintable():
-        return character
-    return f"\\{ord(character):o}" if character.isascii() else repr(character)[1:-1]
+def _told(operation: Operation, side: str) -> dict[str, Any]:
+    absent = operation.absent
+    return {
+        "side": side,
+        "operation": type(operation).__name__,
+        "group": operation.group,
+        "step": operation.step,
+        "path": operation.path,
+        "reason": "not there on this host: nothing to do" if absent else operation.reason,
+        "absent": absent,
+        "shell": [] if absent else operation.shell().splitlines(),
+    }
 
 
 def word(text: str) -> str:

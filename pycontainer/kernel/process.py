@@ -8,9 +8,10 @@ import struct
 
 import prctl
 
+from pycontainer.kernel import record
 from pycontainer.kernel.namespace import CLONE_NAMES
 from pycontainer.kernel.signals import SIGCHLD, SIGKILL, send
-from pycontainer.kernel.syscalls import call, decode, number, syscall
+from pycontainer.kernel.syscalls import PLAIN, call, decode, number, syscall
 
 CLONE_PIDFD = 0x1000
 CLONE_PARENT = 0x8000
@@ -26,6 +27,10 @@ _FLAG_NAMES = {
 }
 _python = ctypes.PyDLL(None, use_errno=True)
 _python.syscall.restype = ctypes.c_long
+
+
+_CLOSE_RANGE = {2: lambda flags: decode(flags, {"CLOSE_RANGE_CLOEXEC": CLOSE_RANGE_CLOEXEC})}
+_KEYCTL = {0: lambda _: "KEYCTL_JOIN_SESSION_KEYRING", 1: lambda _: "NULL"}
 
 
 def clone_flags(flags: int) -> str:
@@ -52,9 +57,14 @@ def clone3(flags: int, cgroup: int | None = None) -> tuple[int, int]:
     pid: int = _python.syscall(ctypes.c_long(number("clone3")), arguments, ctypes.c_long(len(arguments)))
     if pid == 0:
         _python.PyOS_AfterFork_Child()
+        record.forget()
         return 0, -1
     errno = ctypes.get_errno()
     _python.PyOS_AfterFork_Parent()
+    if record.lines is not None:
+        how = f"{{flags={clone_flags(flags)}, exit_signal={'SIGCHLD' if exit_signal else '0'}"
+        how += f", cgroup={record.descriptor(cgroup)}}}" if cgroup is not None else "}"
+        record.made("clone3", [how, str(len(arguments))], pid, errno if pid < 0 else 0)
     if pid < 0:
         raise OSError(errno, os.strerror(errno))
     return pid, pidfd.value
@@ -73,7 +83,7 @@ def end(pidfd: int) -> None:
 
 def close_range_cloexec(first: int) -> None:
     """Mark every descriptor from `first` on close-on-exec, known to us or not: close_range(2). Raises OSError."""
-    syscall("close_range", first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC)
+    syscall("close_range", first, 0xFFFFFFFF, CLOSE_RANGE_CLOEXEC, shown=_CLOSE_RANGE)
 
 
 def set_parent_death_signal(signum: int) -> None:
@@ -98,18 +108,36 @@ def read_stat(pid: int) -> tuple[str, int]:
     return fields[0].decode(), int(fields[19])
 
 
+def new_session() -> None:
+    """setsid(2). Raises OSError."""
+    record.make("setsid", list, os.setsid)
+
+
+def execve(path: str, arguments: list[str], environment: dict[str, str]) -> None:
+    """execve(2). Recorded before, because it does not return; without the values of the environment, some are secret.
+
+    Raises OSError.
+    """
+    if record.lines is not None:
+        words = ", ".join(map(record.quoted, arguments))
+        names = ", ".join(f"{name}=…" for name in environment)
+        record.made("execve", [record.quoted(path), f"[{words}]", f"[{names}]"])
+        record.stop()
+    os.execve(path, arguments, environment)
+
+
 def new_session_keyring() -> None:
     """Leave the caller's session keyring for a new one: keyctl(KEYCTL_JOIN_SESSION_KEYRING). Raises OSError."""
-    syscall("keyctl", 1, 0)
+    syscall("keyctl", 1, 0, shown=_KEYCTL)
 
 
 def sethostname(name: str) -> None:
     """sethostname(2). Raises OSError."""
     encoded = os.fsencode(name)
-    call("sethostname", encoded, ctypes.c_size_t(len(encoded)), path=name)
+    call("sethostname", encoded, ctypes.c_size_t(len(encoded)), path=name, shown=PLAIN)
 
 
 def setdomainname(name: str) -> None:
     """setdomainname(2). Raises OSError."""
     encoded = os.fsencode(name)
-    call("setdomainname", encoded, ctypes.c_size_t(len(encoded)), path=name)
+    call("setdomainname", encoded, ctypes.c_size_t(len(encoded)), path=name, shown=PLAIN)

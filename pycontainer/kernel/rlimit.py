@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 
+from pycontainer.kernel import record
+
 NUMBERS: dict[str, int] = {name: number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}
 
 
@@ -15,7 +17,13 @@ def name(number: int) -> str:
 def set_own(number: int, soft: int, hard: int) -> None:
     """Raises OSError, EINVAL where the soft limit is above the hard one."""
     try:
-        resource.setrlimit(number, (soft, hard))
+        record.make(
+            "prlimit64",
+            lambda: ["0", name(number), f"{{rlim_cur={soft}, rlim_max={hard}}}", "NULL"],
+            resource.setrlimit,
+            number,
+            (soft, hard),
+        )
     except ValueError as error:
         raise OSError(1 if "not allowed" in str(error) else 22, str(error)) from None
 
@@ -28,4 +36,12 @@ def is_raise(number: int, hard: int) -> bool:
 
 def raise_hard(pid: int, number: int, hard: int) -> None:
     """Raise another process's hard limit and leave its soft one. Raises OSError."""
-    resource.prlimit(pid, number, (resource.prlimit(pid, number)[0], hard))
+    soft = resource.prlimit(pid, number)[0]
+    record.make(
+        "prlimit64",
+        lambda: [str(pid), name(number), f"{{rlim_cur={soft}, rlim_max={hard}}}", "NULL"],
+        resource.prlimit,
+        pid,
+        number,
+        (soft, hard),
+    )

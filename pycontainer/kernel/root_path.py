@@ -11,24 +11,40 @@ import errno
 import os
 import struct
 
-from pycontainer.kernel.syscalls import syscall
+from pycontainer.kernel import files, record
+from pycontainer.kernel.syscalls import decode, syscall
 
 O_PATH = os.O_PATH
 RESOLVE_NO_MAGICLINKS = 2
 RESOLVE_NO_SYMLINKS = 4
 RESOLVE_IN_ROOT = 0x10
 
+_RESOLVE_NAMES = {
+    "RESOLVE_NO_MAGICLINKS": RESOLVE_NO_MAGICLINKS,
+    "RESOLVE_NO_SYMLINKS": RESOLVE_NO_SYMLINKS,
+    "RESOLVE_IN_ROOT": RESOLVE_IN_ROOT,
+}
 
-def open_in_root(root: int, path: str, flags: int, *, symlinks: bool = True) -> int:
+
+def open_in_root(root: int, path: str, flags: int, *, symlinks: bool = True, recorded: bool = True) -> int:
     """Open `path` with the directory `root` as `/`; without `symlinks` ELOOP where one is on the way. Raises OSError.
 
     Nothing may be mounted on `root` itself: the kernel would step up to it at a "..".
     """
     resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | (0 if symlinks else RESOLVE_NO_SYMLINKS)
-    how = struct.pack("QQQ", flags | os.O_CLOEXEC, 0, resolve)
+    flags |= os.O_CLOEXEC
+    how = struct.pack("QQQ", flags, 0, resolve)
+    shown = {
+        0: record.descriptor,
+        2: lambda _: f"{{flags={files.open_flags(flags)}, resolve={decode(resolve, _RESOLVE_NAMES)}}}",
+    }
     for _ in range(32):
         try:
-            return syscall("openat2", root, os.fsencode(path), how, len(how), path=path)
+            descriptor = syscall(
+                "openat2", root, os.fsencode(path), how, len(how), path=path, shown=shown if recorded else None
+            )
+            record.name(descriptor, path)
+            return descriptor
         except InterruptedError:
             continue
         except OSError as error:
@@ -54,7 +70,7 @@ def make_directories(root: int, path: str, *, symlinks: bool = True) -> int:
         name = path.rpartition("/")[2]
         try:
             if name not in ("", ".", ".."):
-                os.mkdir(name, 0o755, dir_fd=descriptor)
+                files.mkdir(name, 0o755, dir_fd=descriptor)
         except FileExistsError:
             pass
         finally:
@@ -76,7 +92,7 @@ def make_file(root: int, path: str, *, symlinks: bool = True) -> int:
             parent_path, _, name = path.rstrip("/").rpartition("/")
         parent = make_directories(root, parent_path or "/", symlinks=symlinks)
         try:
-            os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
+            os.close(files.open(name, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644, dir_fd=parent))
         except OSError as error:
             if error.errno != errno.ELOOP or not symlinks:
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 
+from pycontainer.kernel import record
 from pycontainer.kernel.syscalls import decode, syscall
 
 TYPE_CHECKING = False
@@ -99,12 +100,14 @@ def sched_setattr(pid: int, attributes: Scheduler) -> None:
         0,
         0,
     )
-    syscall("sched_setattr", pid, data, 0)
+    syscall("sched_setattr", pid, data, 0, shown={1: lambda _: str(attributes)})
 
 
 def ioprio_set(pid: int, io_class: str, priority: int) -> None:
     """ioprio_set(2) of one process; 0 is this one. Raises OSError."""
-    syscall("ioprio_set", IOPRIO_WHO_PROCESS, pid, IO_CLASSES[io_class] << _IOPRIO_CLASS_SHIFT | priority)
+    shown = {0: lambda _: "IOPRIO_WHO_PROCESS", 2: lambda _: f"IOPRIO_PRIO_VALUE({io_class}, {priority})"}
+    value = IO_CLASSES[io_class] << _IOPRIO_CLASS_SHIFT | priority
+    syscall("ioprio_set", IOPRIO_WHO_PROCESS, pid, value, shown=shown)
 
 
 def ioprio_get(pid: int) -> tuple[int, int]:
@@ -115,4 +118,21 @@ def ioprio_get(pid: int) -> tuple[int, int]:
 
 def sched_setaffinity(pid: int, cpus: Sequence[int]) -> None:
     """sched_setaffinity(2); 0 is this process. Raises OSError, EINVAL where it may run on none of `cpus`."""
-    os.sched_setaffinity(pid, cpus)
+    record.make(
+        "sched_setaffinity", lambda: [str(pid), str(len(cpus)), f"[{_list(cpus)}]"], os.sched_setaffinity, pid, cpus
+    )
+
+
+def _list(cpus: Sequence[int]) -> str:
+    return "all" if cpus == ALL_CPUS else cpu_list(cpus)
+
+
+def cpu_list(cpus: Sequence[int]) -> str:
+    """Processors in order as cpuset(7) lists them: "0-3,7"."""
+    parts: list[list[int]] = []
+    for cpu in cpus:
+        if parts and parts[-1][1] == cpu - 1:
+            parts[-1][1] = cpu
+        else:
+            parts.append([cpu, cpu])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)

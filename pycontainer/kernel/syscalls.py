@@ -1,12 +1,23 @@
 """The way into the kernel: libc's functions, and system calls that libc has no function for.
 
-Every wrapper in this package goes through `call` or `syscall`, which raise OSError(errno, message, path).
+Every wrapper in this package goes through `call` or `syscall`, which raise OSError(errno, message, path), and record
+the call where the wrapper says how its arguments are shown: record.py.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+
+from pycontainer.kernel import record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    # Position -> how that argument is shown; all others as what they are. None for what changes nothing.
+    Shown = Mapping[int, Callable[[Any], str]]
 
 libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
@@ -52,30 +63,44 @@ def number(name: str) -> int:
     return _NUMBERS[name]
 
 
-def call(name: str, *arguments: object, path: str = "") -> int:
+PLAIN: Shown = {}
+
+
+def call(name: str, *arguments: object, path: str = "", shown: Shown | None = None) -> int:
     """Call libc's function `name`; its result. Raises OSError with `path` as its filename."""
     result: int = getattr(libc, name)(*arguments)
-    if result < 0:
-        _raise(path)
-    return result
+    return _returned(name, arguments, result, path, shown)
 
 
-def syscall(name: str, *arguments: object, path: str = "") -> int:
+def syscall(name: str, *arguments: object, path: str = "", shown: Shown | None = None) -> int:
     """Make the system call `name`; its result. Raises OSError (ENOSYS on an architecture this table lacks)."""
     # Each argument is passed as a whole register, because syscall(2) is variadic.
     result: int = libc.syscall(ctypes.c_long(number(name)), *(_register(argument) for argument in arguments))
+    return _returned(name, arguments, result, path, shown)
+
+
+def _returned(name: str, arguments: tuple[object, ...], result: int, path: str, shown: Shown | None) -> int:
+    error = ctypes.get_errno() if result < 0 else 0
+    if record.lines is not None and shown is not None:
+        texts = [shown.get(place, _plain)(_value(argument)) for place, argument in enumerate(arguments)]
+        record.made(name, texts, result, error)
     if result < 0:
-        _raise(path)
+        raise OSError(error, os.strerror(error), path or None)
     return result
+
+
+def _value(argument: object) -> object:
+    return getattr(argument, "value", argument)
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return "NULL"
+    return record.quoted(os.fsdecode(value)) if isinstance(value, bytes) else str(value)
 
 
 def _register(argument: object) -> object:
     return ctypes.c_long(argument) if isinstance(argument, int) else argument
-
-
-def _raise(path: str) -> None:
-    errno = ctypes.get_errno()
-    raise OSError(errno, os.strerror(errno), path or None)
 
 
 def decode(flags: int, names: dict[str, int]) -> str:

@@ -7,7 +7,9 @@ import os
 import struct
 import termios
 
+from pycontainer.kernel import record
 from pycontainer.kernel.descriptors import close_others
+from pycontainer.kernel.files import open_flags
 from pycontainer.kernel.signals import SIGINT, SIGQUIT
 
 TYPE_CHECKING = False
@@ -20,8 +22,12 @@ TIOCGPTPEER = 0x5441
 
 def open_slave(master: int) -> int:
     """The slave of a pseudoterminal; opened through the master, so that no name is trusted. Raises OSError."""
-    fcntl.ioctl(master, TIOCSPTLCK, struct.pack("i", 0))
-    return fcntl.ioctl(master, TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    _ioctl(master, "TIOCSPTLCK", TIOCSPTLCK, "[0]", struct.pack("i", 0))
+    flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
+    slave: int = fcntl.ioctl(master, TIOCGPTPEER, flags)
+    record.made("ioctl", [record.descriptor(master), "TIOCGPTPEER", open_flags(flags)], slave)
+    record.name(slave, "terminal")
+    return slave
 
 
 def window_size(descriptor: int) -> tuple[int, int]:
@@ -32,7 +38,8 @@ def window_size(descriptor: int) -> tuple[int, int]:
 
 def set_window_size(descriptor: int, rows: int, columns: int) -> None:
     """Set the size; the foreground process group gets SIGWINCH. Raises OSError."""
-    fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    size = f"{{ws_row={rows}, ws_col={columns}}}"
+    _ioctl(descriptor, "TIOCSWINSZ", termios.TIOCSWINSZ, size, struct.pack("HHHH", rows, columns, 0, 0))
 
 
 def signal_characters(master: int) -> list[tuple[int, bytes]]:
@@ -55,7 +62,13 @@ def signal_characters(master: int) -> list[tuple[int, bytes]]:
 
 def take_controlling_terminal(slave: int) -> None:
     """Make `slave` the controlling terminal of this session's leader. Raises OSError."""
-    fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+    _ioctl(slave, "TIOCSCTTY", termios.TIOCSCTTY, "0", 0)
+
+
+def _ioctl(descriptor: int, name: str, request: int, shown: str, argument: bytes | int) -> None:
+    record.make(
+        "ioctl", lambda: [record.descriptor(descriptor), name, shown], fcntl.ioctl, descriptor, request, argument
+    )
 
 
 class RawMode:

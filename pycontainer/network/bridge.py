@@ -12,6 +12,7 @@ from ipaddress import IPv4Network
 from typing import Any, NamedTuple
 
 from pycontainer.errors import Conflict, HostError, PycontainerError
+from pycontainer.kernel import record
 from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, rules
@@ -129,16 +130,12 @@ class SurveyHost(NetworkOperation):
         self.route = route
         self.interface = interface
 
-    def describe(self) -> str:
-        return "\n".join(
-            f"sendto(NETLINK_ROUTE, {{nlmsg_type={kind}, nlmsg_flags=NLM_F_REQUEST|NLM_F_DUMP}})"
-            for kind in ("RTM_GETLINK", "RTM_GETADDR", "RTM_GETROUTE")
-        )
-
     def shell(self) -> str:
         return "ip link; ip -4 address; ip -4 route show table all"
 
     def execute(self) -> Survey:
+        for kind in ("RTM_GETLINK", "RTM_GETADDR", "RTM_GETROUTE"):
+            record.made("sendto", ["NETLINK_ROUTE", f"{{nlmsg_type={kind}, nlmsg_flags=NLM_F_REQUEST|NLM_F_DUMP}}"])
         links = {link["index"]: link for link in self.route.get_links()}
         own = None
         mtu = MTU
@@ -166,9 +163,6 @@ class RouteCall(NetworkOperation):
     message = ""
     command = ""
 
-    def describe(self) -> str:
-        return f"sendto(NETLINK_ROUTE, {self.message})"
-
     def shell(self) -> str:
         return self.command
 
@@ -177,6 +171,8 @@ class RouteCall(NetworkOperation):
 
         try:
             self.call()
+            # By its words here, because pyroute2 sends it.
+            record.made("sendto", ["NETLINK_ROUTE", self.message])
         except NetlinkError as error:
             self.hint = HINTS.get(error.code, self.hint)
             raise OSError(error.code, os.strerror(error.code)) from error

@@ -6,6 +6,7 @@ import errno
 import os
 import time
 
+from pycontainer.kernel import files
 from pycontainer.kernel.netfilter import get_rules, get_table, table_comment
 from pycontainer.kernel.netlink import (
     Link,
@@ -59,9 +60,6 @@ class Request(NetworkOperation):
         self.path = path
         self.command = command
 
-    def describe(self) -> str:
-        return f"sendto({self.protocol}, {self.message})"
-
     def shell(self) -> str:
         return self.command
 
@@ -109,9 +107,6 @@ class AwaitCarrier(Request):
         super().__init__(
             netlink, get_link(name), name, f"until ip link show dev {name} | grep -q 'state UP'; do :; done"
         )
-
-    def describe(self) -> str:
-        return f"{super().describe()}  until IFLA_OPERSTATE=IF_OPER_UP"
 
     def execute(self) -> bool:
         for _ in range(CARRIER_ATTEMPTS):
@@ -175,14 +170,11 @@ class ReadSetting(NetworkOperation):
 
     step = "read"
 
-    def describe(self) -> str:
-        return f'openat(AT_FDCWD, "{self.path}", O_RDONLY|O_CLOEXEC)'
-
     def shell(self) -> str:
         return f"cat {self.path}"
 
     def execute(self) -> bool:
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             return os.read(descriptor, 8).strip() != b"0"
         finally:
@@ -197,16 +189,13 @@ class EnableSetting(NetworkOperation):
         # With slashes, because a link's name may have dots.
         return self.path.removeprefix("/proc/sys/") + "=1"
 
-    def describe(self) -> str:
-        return f'openat(AT_FDCWD, "{self.path}", O_WRONLY|O_CLOEXEC)\nwrite(FD<{self.path}>, "1")'
-
     def shell(self) -> str:
         return f"sysctl -w {self.assignment}"
 
     def execute(self) -> None:
-        descriptor = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        descriptor = files.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         try:
-            os.write(descriptor, b"1")
+            files.write(descriptor, b"1")
         finally:
             os.close(descriptor)
 
@@ -258,15 +247,10 @@ class EnableForwarding(EnableSetting):
     def __init__(self, mark: str) -> None:
         self.mark = mark
 
-    def describe(self) -> str:
-        if not self.mark:
-            return super().describe()
-        return f'openat(AT_FDCWD, "{self.mark}", O_WRONLY|O_CREAT|O_CLOEXEC, 0600)\n{super().describe()}'
-
     def execute(self) -> None:
         if self.mark:
             # First, because whoever uninstalls has to know whose doing it was.
-            os.close(os.open(self.mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            os.close(files.open(self.mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
         super().execute()
 
 
@@ -311,13 +295,6 @@ class OpenSocket(NetworkOperation):
 
     def __init__(self, netns: int) -> None:
         self.netns = netns
-
-    def describe(self) -> str:
-        return (
-            f"setns({self.netns}, CLONE_NEWNET)\n"
-            "socket(AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE)\n"
-            "setns(the namespace before, CLONE_NEWNET)"
-        )
 
     def execute(self) -> Netlink:
         return socket_in_namespace(self.netns)

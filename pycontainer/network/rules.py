@@ -13,6 +13,7 @@ import subprocess
 from typing import Any
 
 from pycontainer.errors import HostError
+from pycontainer.kernel import record
 from pycontainer.kernel.operation import Journal
 from pycontainer.network.operations import TABLE_COMMENT, NetworkOperation
 from pycontainer.network.publication import MAPS, PROTOCOLS, VALUE, Publication, by_map
@@ -75,9 +76,6 @@ class ApplyRules(NetworkOperation):
         self.path = table
         self.program = program(table, interface, subnet, published)
 
-    def describe(self) -> str:
-        return "\n".join(['execve("nft", ["nft", "-f", "-"])', *(f"  {line}" for line in self.program.splitlines())])
-
     def shell(self) -> str:
         return f"nft '{'; '.join(self.program.splitlines())}'"
 
@@ -90,9 +88,6 @@ class ListRules(NetworkOperation):
 
     step = "list nft rules"
     reason = "does the host's firewall drop what containers send"
-
-    def describe(self) -> str:
-        return 'execve("nft", ["nft", "-j", "list", "ruleset"])'
 
     def shell(self) -> str:
         return "nft list ruleset"
@@ -108,6 +103,9 @@ def run_nft(arguments: list[str], text: str = "") -> str:
     if nft is None:
         raise HostError("apply nft rules", "nft", "command not found", "install it: apt-get install nftables")
     done = subprocess.run([nft, *arguments], input=text, capture_output=True, text=True, check=False)
+    record.made("execve", [record.quoted(nft), f"[{', '.join(map(record.quoted, [nft, *arguments]))}]"])
+    for line in text.splitlines():
+        record.add(f"  {line}")
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         cause = lines[0].rpartition("Error: ")[2].lower()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _socket
 import errno
 
+from pycontainer.kernel import record
 from pycontainer.kernel.netfilter import (
     Flow,
     batch,
@@ -22,6 +23,10 @@ from pycontainer.kernel.netlink import Message, Netlink
 from pycontainer.network.lease import pack_address
 from pycontainer.network.operations import EnableSetting, NetworkOperation, ReadSetting
 from pycontainer.network.publication import ANY, MAPS, PROTOCOLS, Publication, by_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class ReservePort(NetworkOperation):
@@ -47,31 +52,37 @@ class ReservePort(NetworkOperation):
         """Whether a server that has just ended may have left connections in TIME_WAIT, which are in nobody's way."""
         return self.protocol == "tcp" and self.host_port != 0
 
-    def describe(self) -> str:
-        address = f'{{sa_family=AF_INET, sin_port=htons({self.host_port}), sin_addr=inet_addr("{self.host_address}")}}'
-        lines = [f"socket(AF_INET, {self._type}|SOCK_CLOEXEC, IPPROTO_{self.protocol.upper()})", f"bind({address})"]
-        if self._may_linger:
-            lines.insert(1, "setsockopt(SOL_SOCKET, SO_REUSEADDR, [1])")
-            lines += ["listen(0)", "setsockopt(SOL_SOCKET, SO_REUSEADDR, [0])", "shutdown(SHUT_RD)"]
-        return "\n".join(lines)
-
     def execute(self) -> _socket.socket:
         kind: int = getattr(_socket, self._type)
         holder = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC, PROTOCOLS[self.protocol])
+        number = holder.fileno()
+        record.made("socket", ["AF_INET", f"{self._type}|SOCK_CLOEXEC", f"IPPROTO_{self.protocol.upper()}"], number)
+        record.name(number, f"port {self.path}")
         try:
             if self._may_linger:
-                holder.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
-            holder.bind((self.host_address, self.host_port))
+                _reuse(holder, 1)
+            port, address = f"htons({self.host_port})", f'inet_addr("{self.host_address}")'
+            place = f"{{sa_family=AF_INET, sin_port={port}, sin_addr={address}}}"
+            _make("bind", holder, [place, "16"], holder.bind, (self.host_address, self.host_port))
             if self._may_linger:
                 # Others that set SO_REUSEADDR could still bind the same port: listen(2) is what only one gets, and
                 # what it keeps once the option is off. Then no more, because nobody is there to accept anything.
-                holder.listen(0)
-                holder.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 0)
-                holder.shutdown(_socket.SHUT_RD)
+                _make("listen", holder, ["0"], holder.listen, 0)
+                _reuse(holder, 0)
+                _make("shutdown", holder, ["SHUT_RD"], holder.shutdown, _socket.SHUT_RD)
         except BaseException:
             holder.close()
             raise
         return holder
+
+
+def _make(call: str, holder: _socket.socket, shown: list[str], function: Callable[..., None], *values: object) -> None:
+    record.make(call, lambda: [record.descriptor(holder.fileno()), *shown], function, *values)
+
+
+def _reuse(holder: _socket.socket, on: int) -> None:
+    shown = ["SOL_SOCKET", "SO_REUSEADDR", f"[{on}]", "4"]
+    _make("setsockopt", holder, shown, holder.setsockopt, _socket.SOL_SOCKET, _socket.SO_REUSEADDR, on)
 
 
 class ReadLocalRouting(ReadSetting):
@@ -96,10 +107,6 @@ class Transaction(NetworkOperation):
         self.path = table
         self.messages = batch(messages, expected)
         self.commands = commands
-
-    def describe(self) -> str:
-        lines = [f"[{message}]" for message in self.messages]
-        return "sendto(NETLINK_NETFILTER, [" + ", ".join(lines) + "])"
 
     def shell(self) -> str:
         return "\n".join(self.commands)
@@ -172,10 +179,6 @@ class ListElements(NetworkOperation):
         self.path = table
         self.reason = reason
 
-    def describe(self) -> str:
-        messages = [get_generation(), *(get_elements(self.path, name) for name in MAPS)]
-        return "\n".join(f"sendto(NETLINK_NETFILTER, {message})" for message in messages)
-
     def shell(self) -> str:
         return "\n".join(f"nft list map ip {self.path} {name}" for name in MAPS)
 
@@ -202,10 +205,6 @@ class ForgetFlows(NetworkOperation):
         self.message = message
         self.path = path
         self.command = command
-
-    def describe(self) -> str:
-        delete = "{nlmsg_type=NFNL_SUBSYS_CTNETLINK<<8|IPCTNL_MSG_CT_DELETE, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK}"
-        return f"sendto(NETLINK_NETFILTER, {self.message})\nsendto(NETLINK_NETFILTER, {delete}, …)  for each of them"
 
     def shell(self) -> str:
         return self.command

@@ -12,7 +12,7 @@ import fcntl
 import os
 
 from pycontainer.errors import StepFailed
-from pycontainer.kernel import capability, mount, process, signals
+from pycontainer.kernel import capability, mount, process, record, signals
 from pycontainer.kernel.descriptors import accept, is_closed, send_descriptor
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWNET, CLONE_NEWUSER
 from pycontainer.kernel.operation import Journal
@@ -149,6 +149,7 @@ def _set_up(spec: Spec, inherited: Inherited, journal: Journal) -> tuple[int, in
         filesystem.SetPropagation(mount.MS_SLAVE | mount.MS_REC, "what we mount stays here; the host's mounts may come")
     )
     old_root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    record.name(old_root, "old root")
     root = inherited.root_tree
     perform(filesystem.AttachRoot(root, spec.root))
 

@@ -1,7 +1,8 @@
 """`run --explain=calls` against strace(1): what is printed was done, and what was done is printed.
 
 The explanation is itself seen by strace, as write(2) of the process that explains. So each operation's lines stand in
-the trace right before its system calls, in the right process, and are compared with those and no others.
+the trace right behind its system calls, in the right process, and are compared with those and no others; execve(2),
+which does not return, comes behind its line.
 """
 
 from __future__ import annotations
@@ -173,7 +174,9 @@ class Explained:
         self.by_helper = match["pid"] is not None
         self.call = Call(match["name"], arguments)
         self.line = line
-        self.repeats = self.suffix.startswith("until ")
+        repeats = re.fullmatch(r"(\d+) times", self.suffix)
+        self.times = int(repeats[1]) if repeats else 1
+        self.failed = self.suffix.startswith("= -1 ")
 
 
 def expand(line: str) -> Iterator[Explained]:
@@ -183,17 +186,19 @@ def expand(line: str) -> Iterator[Explained]:
 
 
 class Matcher:
-    """Compares calls, and remembers what TREE, MASTER, SLAVE and PID stand for."""
+    """Compares calls, and remembers what descriptors are."""
 
     def __init__(self) -> None:
-        self.bound: dict[str, str] = {}
         self.paths: dict[str, str] = {}
 
     def matches(self, explained: Explained, made: Call, by_helper: bool) -> bool:
         expected = explained.call
         if expected.name == "fork":
             return made.name in ("clone", "fork", "vfork")
-        if expected.name != made.name or (explained.suffix == "= -1") != made.failed:
+        if expected.name != made.name or explained.failed != made.failed:
+            return False
+        result = re.fullmatch(r"= (\d+)", explained.suffix)
+        if result and not re.match(rf"{result[1]}\b", made.result):
             return False
         if explained.by_helper != by_helper and made.name != "execve":
             return False
@@ -208,13 +213,6 @@ class Matcher:
         if len(actual) != len(expected.arguments):
             return False
         return all(self.same(e, a, made.name) for e, a in zip(expected.arguments, actual, strict=True))
-
-    def note(self, explained: Explained, made: Call) -> None:
-        number = re.match(r"\d+", made.result)
-        if made.name in ("open_tree",) and number:
-            self.bound["TREE"] = number[0]
-        if explained.suffix.startswith("= ") and number:
-            self.bound[explained.suffix[2:]] = number[0]
 
     def see(self, made: Call) -> None:
         """Remember what a descriptor is, for where strace prints only its number."""
@@ -232,11 +230,7 @@ class Matcher:
                 self.same(e, a, name) for e, a in zip(expected, actual, strict=True)
             )
         if isinstance(expected, bytes) and isinstance(actual, bytes):
-            if name == "execve" and expected == b"nft":
-                return actual.rpartition(b"/")[2] == expected
-            if name == "mount" and b"FD" in expected:
-                return re.fullmatch(re.escape(expected).replace(b"FD", rb"\d+"), actual) is not None
-            return expected.replace(b"/PID/", f"/{self.bound.get('PID', '')}/".encode()) == actual
+            return expected == actual
         if isinstance(expected, str) and isinstance(actual, bytes):
             # A variable of the environment, whose value is not printed.
             return expected.endswith("=…") and actual.startswith(expected[:-1].encode())
@@ -250,21 +244,14 @@ class Matcher:
 
     def _same_atom(self, expected: str, actual: str) -> bool:
         number, path = descriptor(actual)
-        if expected in ("FD", "the namespace before") and number:
-            return True
-        if expected in self.bound:
-            return number == self.bound[expected]
-        if expected == "ROOT":
-            return path == "/"
         if expected in ("NETLINK_ROUTE", "NETLINK_NETFILTER") and path.startswith("NETLINK:["):
             # Of a socket in another network namespace strace does not know the protocol.
             return re.match(rf"NETLINK:\[({expected.removeprefix('NETLINK_')}:)?\d+\]", path) is not None
-        if expected.startswith("FD<"):
-            wanted = re.escape(expected[3:-1]).replace("/PID/", f"/{self.bound.get('PID', 'none')}/")
-            return re.fullmatch(wanted, path or self.paths.get(number, "")) is not None
-        if path:
-            # "17<what it is>", "8", "AT_FDCWD"
-            return descriptor(expected)[0] == number
+        wanted, label = descriptor(expected)
+        if number and wanted:
+            path = path or self.paths.get(number, "")
+            # What it is called is a path, or else no beginning of one.
+            return wanted == number and (not (label.startswith("/") and path.startswith("/")) or label == path)
         if actual.startswith("if_nametoindex("):
             # strace asks its own network namespace, and so may give another link's name.
             return expected.isdigit()
@@ -512,26 +499,28 @@ class Explanation:
     def _disagreements(self, owner: int) -> list[str]:
         found: list[str] = []
         matcher = Matcher()
+        calls: list[tuple[bool, Call]] = []
         waiting: list[Explained] = []
-        repeated: Explained | None = None
         container_end = self.trace.end_of(self.trace.containers[0])
         places = {id(record): place for place, (_, record) in enumerate(self.trace.records)}
-        for by_helper, record in self.trace.of(owner):
-            if isinstance(record, Block):
-                found += [f"explained, not made: {each.line}" for each in waiting]
-                waiting = [each for line in record.calls for each in expand(self._full(line))]
-                repeated = None
+        for by_helper, record in [*self.trace.of(owner), (False, None)]:
+            if isinstance(record, Call):
+                calls.append((by_helper, record))
                 continue
-            matcher.see(record)
-            if waiting and matcher.matches(waiting[0], record, by_helper):
-                repeated = waiting.pop(0)
-                matcher.note(repeated, record)
-            elif repeated and repeated.repeats and matcher.matches(repeated, record, by_helper):
-                pass
-            elif must_be_explained(record) and not (places[id(record)] > container_end and is_teardown(record)):
-                expected = f" (expected: {waiting[0].line})" if waiting else ""
-                found.append(f"made, not explained: {record!r}{expected}")
-        return found + [f"explained, not made: {each.line}" for each in waiting]
+            lines = [each for line in record.calls for each in expand(self._full(line))] if record else []
+            waiting += [each for each in lines for _ in range(each.times)]
+            for helped, call in calls:
+                matcher.see(call)
+                if waiting and matcher.matches(waiting[0], call, helped):
+                    waiting.pop(0)
+                elif must_be_explained(call) and not (places[id(call)] > container_end and is_teardown(call)):
+                    expected = f" (expected: {waiting[0].line})" if waiting else ""
+                    found.append(f"made, not explained: {call!r}{expected}")
+            calls = []
+            if not (waiting and waiting[0].call.name == "execve" and record):
+                found += [f"explained, not made: {each.line}" for each in waiting]
+                waiting = []
+        return found
 
 
 def serving(launcher: int) -> list[str]:

@@ -13,6 +13,7 @@ import pytest
 from pycontainer import errors
 from pycontainer.cli import main
 from pycontainer.engine.database import Database
+from pycontainer.kernel import record
 from pycontainer.kernel.operation import Journal, Operation
 
 
@@ -141,15 +142,16 @@ class Step(Operation):
         self.error = error
         self.path = path
 
-    def describe(self) -> str:
-        return "mount()\numount()"
-
     def shell(self) -> str:
         return "mount -t proc"
 
     def execute(self) -> int:
+        record.add("mount()")
         if self.error:
+            record.made("umount", ["2"], error=self.error.errno or 0)
             raise self.error
+        record.add("umount()")
+        record.add("umount()")
         return 7
 
 
@@ -173,18 +175,19 @@ def test_the_journal_words_what_the_kernel_said(error: OSError, path: str, text:
     assert caught.value.errno == errno.EPERM
 
 
-def test_the_journal_explains_before_it_acts(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_journal_tells_what_was_done_and_what_failed(tmp_path_factory: pytest.TempPathFactory) -> None:
     path = tmp_path_factory.mktemp("journal") / "out"
     with path.open("wb") as file:
         journal = Journal(file.fileno())
         assert journal.perform(Step(None)) == 7
         with pytest.raises(errors.StepFailed):
             journal.perform(Step(OSError(errno.EPERM, "x")))
-    block = "  mount()\n  umount()\n      # because\n      $ mount -t proc\n"
+    done = "  mount()\n  umount()  2 times\n      # because\n      $ mount -t proc\n"
+    failed = done.replace("umount()  2 times", "umount(2) = -1 EPERM")
     # Before the first group the notation may be explained.
     comment, heading, rest = path.read_text().partition(f"mounts (host, pid {os.getpid()})\n")
     assert all(line.startswith("#") for line in comment.splitlines())
-    assert heading and rest == f"{block}{block}"
+    assert heading and rest == f"{done}{failed}"
 
 
 def test_what_went_wrong_besides_is_told_of_each_name(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def record(operation: str, **values: Any) -> dict[str, Any]:
         "reason": "r",
         "pid": 77,
     }
-    return {**made, "calls": ["call()"], "shell": [], **values}
+    return {**made, "absent": False, "shell": [], **values}
 
 
 def told(*records: dict[str, Any], width: int = 80, bold: bool = False) -> str:
@@ -81,7 +81,7 @@ def test_steps_are_numbered_and_folded() -> None:
 
 
 def test_what_is_not_there_is_counted() -> None:
-    gone = record("MaskPath", side="container", calls=["openat2() = -1"])
+    gone = record("MaskPath", side="container", absent=True)
     masked = record("MaskPath", side="container", shell=["mount --bind /dev/null /x"])
     text = " ".join(told(masked, gone, gone).replace("│", "").split())
     assert "1 paths" in text and "2 more are not on this host." in text and "$ mount --bind /dev/null /x" in text

@@ -5,15 +5,10 @@ from __future__ import annotations
 import os
 import stat
 
-from pycontainer.kernel import mount, terminal
+from pycontainer.kernel import files, mount, terminal
 from pycontainer.kernel.operation import Operation, word
 from pycontainer.kernel.root_path import make_directories
 from pycontainer.runtime.operations.target import (
-    describe_missing,
-    describe_move,
-    describe_open,
-    describe_target,
-    look,
     open_existing,
     open_target,
 )
@@ -32,13 +27,6 @@ class BindDevice(Operation):
         self.device = device
         self.path = device.path
         self.reason = "the host's node, since a user namespace makes no device nodes"
-
-    def describe(self) -> str:
-        return (
-            f'open_tree({self.old_root}<old root>, "{self.path[1:]}", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
-            f"{describe_target(self.root, self.path, directory=False)}\n"
-            f"{describe_move('TREE', self.path)}"
-        )
 
     def shell(self) -> str:
         return f"touch .{word(self.path)}; mount --bind {word(self.path)} .{word(self.path)}"
@@ -81,20 +69,6 @@ class MakeDevice(Operation):
         kind = {"c": stat.S_IFCHR, "u": stat.S_IFCHR, "b": stat.S_IFBLK, "p": stat.S_IFIFO}[self.device.type]
         return kind | self.device.mode & 0o7777
 
-    def describe(self) -> str:
-        kind = {stat.S_IFCHR: "S_IFCHR", stat.S_IFBLK: "S_IFBLK", stat.S_IFIFO: "S_IFIFO"}[stat.S_IFMT(self._mode())]
-        major, minor = (f"{number:#x}" if number else "0" for number in (self.device.major, self.device.minor))
-        number = f", makedev({major}, {minor})" if self.device.type != "p" else ""
-        parent, name = os.path.split(self.path)
-        made = f'mknodat(FD<{parent}>, "{name}", {kind}|0{self.device.mode & 0o7777:o}{number})'
-        if look(self.root, self.path) is not None:
-            self.reason = "there already"
-            return f"{made} = -1"
-        return (
-            f"{''.join(describe_missing(self.root, parent))}{made}\n"
-            f'fchownat(FD<{parent}>, "{name}", {self.device.uid}, {self.device.gid}, AT_SYMLINK_NOFOLLOW)'
-        )
-
     def shell(self) -> str:
         numbers = "" if self.device.type == "p" else f" {self.device.major} {self.device.minor}"
         return f"mknod -m {self.device.mode & 0o7777:o} {word(self.path)} {self.device.type}{numbers}"
@@ -104,8 +78,8 @@ class MakeDevice(Operation):
         name = os.path.basename(self.path)
         try:
             # umask is 0 in the child, so that the mode is the one asked for
-            os.mknod(name, self._mode(), os.makedev(self.device.major, self.device.minor), dir_fd=parent)
-            os.chown(name, self.device.uid, self.device.gid, dir_fd=parent, follow_symlinks=False)
+            files.mknod(name, self._mode(), self.device.major, self.device.minor, dir_fd=parent)
+            files.chown(name, self.device.uid, self.device.gid, dir_fd=parent)
         except FileExistsError:
             pass
         finally:
@@ -132,12 +106,6 @@ class LinkDevices(Operation):
     def __init__(self, root: int) -> None:
         self.root = root
 
-    def describe(self) -> str:
-        return "\n".join(
-            f'symlinkat("{target}", FD</dev>, "{name}"){"" if look(self.root, f"/dev/{name}") is None else " = -1"}'
-            for target, name in self.LINKS
-        )
-
     def shell(self) -> str:
         links = [f"ln -s {target} {name}" for target, name in self.LINKS]
         return f"cd /dev; {'; '.join(links[:3])}\n{'; '.join(links[3:])}"
@@ -147,7 +115,7 @@ class LinkDevices(Operation):
         try:
             for target, name in self.LINKS:
                 try:
-                    os.symlink(target, name, dir_fd=directory)
+                    files.symlink(target, name, dir_fd=directory)
                 except FileExistsError:
                     pass
         finally:
@@ -165,10 +133,6 @@ class ReopenNull(Operation):
     def __init__(self, root: int, flags: int) -> None:
         self.root = root
         self.flags = flags
-
-    def describe(self) -> str:
-        access = ("O_RDONLY", "O_WRONLY", "O_RDWR")[self.flags]
-        return describe_open(self.path, access)
 
     def execute(self) -> int:
         return open_existing(self.root, self.path, self.flags)
@@ -194,20 +158,10 @@ class OpenTerminal(Operation):
         self.rows = rows
         self.columns = columns
 
-    def describe(self) -> str:
-        size = ""
-        if self.rows and self.columns:
-            size = f"\nioctl(MASTER, TIOCSWINSZ, {{ws_row={self.rows}, ws_col={self.columns}}})"
-        return (
-            f"{describe_open(self.path, 'O_RDWR|O_NOCTTY')} = MASTER\n"
-            "ioctl(MASTER, TIOCSPTLCK, [0])\nioctl(MASTER, TIOCGPTPEER, O_RDWR|O_NOCTTY|O_CLOEXEC) = SLAVE\n"
-            f"fchown(SLAVE, {self.uid}, -1){size}"
-        )
-
     def execute(self) -> tuple[int, int]:
         master = open_existing(self.root, self.path, os.O_RDWR | os.O_NOCTTY)
         slave = terminal.open_slave(master)
-        os.fchown(slave, self.uid, -1)
+        files.fchown(slave, self.uid, -1)
         if self.rows and self.columns:
             terminal.set_window_size(master, self.rows, self.columns)
         return master, slave
@@ -215,14 +169,6 @@ class OpenTerminal(Operation):
 
 class OpenConsole(OpenTerminal):
     """The first process's terminal, which is also seen as /dev/console; returns (master, slave)."""
-
-    def describe(self) -> str:
-        return (
-            f"{super().describe()}\n"
-            'open_tree(SLAVE, "", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH)\n'
-            f"{describe_target(self.root, '/dev/console', directory=False)}\n"
-            f"{describe_move('TREE', '/dev/console')}"
-        )
 
     def shell(self) -> str:
         return "touch /dev/console; mount --bind /dev/pts/0 /dev/console"

@@ -6,17 +6,12 @@ import errno
 import os
 import stat
 
-from pycontainer.errors import printable
-from pycontainer.kernel import mount
-from pycontainer.kernel.operation import Operation, quoted, word
+from pycontainer.kernel import files, mount, record
+from pycontainer.kernel.operation import Operation, word
 from pycontainer.kernel.root_path import make_directories, open_in_root
 from pycontainer.runtime.mounts import Options
 from pycontainer.runtime.operations.devices import open_device
 from pycontainer.runtime.operations.target import (
-    describe_move,
-    describe_open,
-    describe_propagation,
-    describe_target,
     look,
     open_existing,
     open_target,
@@ -43,9 +38,6 @@ class SetPropagation(Operation):
         self.path = "/"
         self.reason = reason
 
-    def describe(self) -> str:
-        return f'mount(NULL, "/", NULL, {mount.mount_flags(self.flags)}, NULL)'
-
     def shell(self) -> str:
         recursive = "r" if self.flags & mount.MS_REC else ""
         kind = mount.mount_flags(self.flags & ~mount.MS_REC).removeprefix("MS_").lower()
@@ -66,13 +58,11 @@ class AttachRoot(Operation):
         self.tree = tree
         self.path = path
 
-    def describe(self) -> str:
-        return f'move_mount({self.tree}<root file system>, "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH)'
-
     def shell(self) -> str:
         return f"mount --rbind {word(self.path)} …"
 
     def execute(self) -> None:
+        record.name(self.tree, "root file system")
         # Over /, because that directory exists on every host and is reachable for every id.
         mount.move_mount(self.tree, mount.AT_FDCWD, "/")
 
@@ -89,21 +79,15 @@ class PivotRoot(Operation):
         self.old_root = old_root
         self.path = path
 
-    def describe(self) -> str:
-        return (
-            f'fchdir({self.root}<root file system>)\npivot_root(".", ".")\n'
-            f'fchdir({self.old_root}<old root>)\numount2(".", MNT_DETACH)\nchdir("/")'
-        )
-
     def shell(self) -> str:
         return f"cd {word(self.path)} && pivot_root . . && umount -l ."
 
     def execute(self) -> None:
-        os.fchdir(self.root)
+        files.fchdir(self.root)
         mount.pivot_root(".", ".")
-        os.fchdir(self.old_root)
+        files.fchdir(self.old_root)
         mount.umount2(".", mount.MNT_DETACH)
-        os.chdir("/")
+        files.chdir("/")
         # Looked at rather than believed: a mount on top of the root would have been detached in the old root's place.
         if not os.path.samestat(os.stat("/.."), os.fstat(self.root)):
             raise OSError(errno.EBUSY, "the old root is still there", "/")
@@ -122,15 +106,6 @@ class MountFileSystem(Operation):
         self.options = options
         self.reason = _REASONS.get(destination, reason)
         self.step = f"mount {fstype}"
-
-    def describe(self) -> str:
-        data = self._data()
-        flags = mount.mount_flags(self.options.flags)
-        return (
-            f"{describe_target(self.root, self.path, directory=True)}\nfchdir(FD<{printable(self.path)}>)\n"
-            f'mount({quoted(self.source)}, ".", "{self.fstype}", {flags}, {quoted(data) if data else "NULL"})'
-            f"{describe_propagation('FD', self.options.propagation)}"
-        )
 
     def shell(self) -> str:
         flags = mount.mount_flags(self.options.flags)
@@ -154,7 +129,7 @@ class MountFileSystem(Operation):
         directory = open_target(self.root, self.path, directory=True)
         try:
             # Mounted on ".", because a path could lead elsewhere by now and a descriptor cannot.
-            os.fchdir(directory)
+            files.fchdir(directory)
             mount.mount(self.source, ".", self.fstype, self.options.flags, data or None)
             if self.options.propagation:
                 mounted = open_in_root(self.root, self.path, os.O_PATH)
@@ -162,7 +137,7 @@ class MountFileSystem(Operation):
                 os.close(mounted)
         finally:
             os.close(directory)
-            os.chdir("/")
+            files.chdir("/")
 
 
 class AttachTree(Operation):
@@ -179,15 +154,6 @@ class AttachTree(Operation):
         self.step = f"attach {what}"
         self.reason = _REASONS.get(destination, reason)
 
-    def describe(self) -> str:
-        is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
-        tree = f"{self.tree}<{printable(self.what)}>"
-        return (
-            f"{describe_target(self.root, self.path, directory=is_directory)}\n"
-            f"{describe_move(tree, self.path)}"
-            f"{describe_propagation(tree, self.options.propagation)}"
-        )
-
     def shell(self) -> str:
         source = self.what.removeprefix("volume ")
         return (
@@ -195,6 +161,7 @@ class AttachTree(Operation):
         )
 
     def execute(self) -> None:
+        record.name(self.tree, self.what)
         is_directory = stat.S_ISDIR(os.fstat(self.tree).st_mode)
         target = open_target(self.root, self.path, directory=is_directory)
         try:
@@ -219,26 +186,12 @@ class MaskPath(Operation):
         self.null = null
         self.path = path
 
-    def describe(self) -> str:
-        kind = look(self.root, self.path)
-        opened = describe_open(self.path, "O_PATH")
-        if kind is None:
-            self.reason = "not there on this host: nothing to hide"
-            return f"{opened} = -1"
-        if stat.S_ISDIR(kind):
-            covered = 'mount("tmpfs", ".", "tmpfs", MS_RDONLY, "size=0k,mode=0")'
-            return f"{opened}\nfchdir(FD<{printable(self.path)}>)\n{covered}"
-        return (
-            f'{opened}\nopen_tree({self.old_root}<old root>, "dev/null", OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC)\n'
-            'mount_setattr(TREE, "", AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_RDONLY})\n'
-            f"{describe_move('TREE', self.path)}"
-        )
+    @property
+    def absent(self) -> bool:  # type: ignore[override]
+        return look(self.root, self.path) is None
 
     def shell(self) -> str:
-        kind = look(self.root, self.path)
-        if kind is None:
-            return ""
-        if stat.S_ISDIR(kind):
+        if stat.S_ISDIR(look(self.root, self.path) or 0):
             return f"mount -t tmpfs -o ro,size=0k,mode=0 tmpfs {word(self.path)}"
         return f"mount --bind /dev/null {word(self.path)}"
 
@@ -249,9 +202,9 @@ class MaskPath(Operation):
             return
         try:
             if stat.S_ISDIR(os.fstat(target).st_mode):
-                os.fchdir(target)
+                files.fchdir(target)
                 mount.mount("tmpfs", ".", "tmpfs", mount.MS_RDONLY, "size=0k,mode=0")
-                os.chdir("/")
+                files.chdir("/")
             else:
                 # Out of the host's /dev each time: the container's could be anything, and 6.1 clones no detached tree.
                 tree = open_device(self.old_root, self.null)
@@ -274,20 +227,11 @@ class MakeReadOnly(Operation):
         self.path = path
         self.reason = reason
 
-    def describe(self) -> str:
-        if look(self.root, self.path) is None:
-            self.reason = "not there on this host: nothing to protect"
-            return f"{describe_open(self.path, 'O_PATH')} = -1"
-        return (
-            f'{describe_open(self.path, "O_PATH")}\nopen_tree(FD<{printable(self.path)}>, "", '
-            "OPEN_TREE_CLONE|OPEN_TREE_CLOEXEC|AT_EMPTY_PATH|AT_RECURSIVE)\n"
-            'mount_setattr(TREE, "", AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})\n'
-            f"{describe_move('TREE', self.path)}"
-        )
+    @property
+    def absent(self) -> bool:  # type: ignore[override]
+        return look(self.root, self.path) is None
 
     def shell(self) -> str:
-        if look(self.root, self.path) is None:
-            return ""
         return f"mount --rbind {word(self.path)} {word(self.path)}; mount -o remount,bind,ro {word(self.path)}"
 
     def execute(self) -> None:
@@ -316,12 +260,6 @@ class MakeMountReadOnly(Operation):
         self.root = root
         self.path = path
 
-    def describe(self) -> str:
-        return (
-            f"{describe_open(self.path, 'O_PATH')}\n"
-            f'mount_setattr(FD<{printable(self.path)}>, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY}})'
-        )
-
     def shell(self) -> str:
         return f"mount -o remount,bind,ro {word(self.path)}"
 
@@ -344,9 +282,6 @@ class MakeDirectory(Operation):
         self.root = root
         self.path = path
 
-    def describe(self) -> str:
-        return describe_target(self.root, self.path, directory=True)
-
     def shell(self) -> str:
         return f"mkdir -p {word(self.path)}"
 
@@ -364,9 +299,6 @@ class MakeRootReadOnly(Operation):
 
     def __init__(self, root: int) -> None:
         self.root = root
-
-    def describe(self) -> str:
-        return f'mount_setattr({self.root}<root>, "", AT_EMPTY_PATH, {{attr_set=MOUNT_ATTR_RDONLY}})'
 
     def shell(self) -> str:
         return "mount -o remount,bind,ro /"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 
 from pycontainer.errors import HostError
-from pycontainer.kernel import capability, namespace, netlink, privilege, process, rlimit, terminal
-from pycontainer.kernel.operation import Operation, quoted, word
-from pycontainer.runtime.operations.target import describe_open, open_existing
+from pycontainer.kernel import capability, files, namespace, netlink, privilege, process, rlimit, terminal
+from pycontainer.kernel.operation import Operation, word
+from pycontainer.runtime.operations.target import open_existing
 
 
 class BecomeRoot(Operation):
@@ -19,16 +18,11 @@ class BecomeRoot(Operation):
     step = "become root of the user namespace"
     reason = "until now the process was nobody in it; root here has power over its own namespaces only"
 
-    def describe(self) -> str:
-        return "setgroups(0, [])\nsetresgid(0, 0, 0)\nsetresuid(0, 0, 0)"
-
     def shell(self) -> str:
         return "setpriv --reuid=0 --regid=0 --clear-groups …"
 
     def execute(self) -> None:
-        os.setgroups([])
-        os.setresgid(0, 0, 0)
-        os.setresuid(0, 0, 0)
+        privilege.become(0, 0, [])
 
 
 class NewCgroupNamespace(Operation):
@@ -37,9 +31,6 @@ class NewCgroupNamespace(Operation):
     group = "namespaces"
     step = "unshare the cgroup namespace"
     reason = "/proc/self/cgroup says / instead of the host's path (cloned, it would be rooted at the parent's cgroup)"
-
-    def describe(self) -> str:
-        return "unshare(CLONE_NEWCGROUP)"
 
     def shell(self) -> str:
         return "unshare --cgroup …"
@@ -59,9 +50,6 @@ class SetName(Operation):
         self.step = f"set {call.removeprefix('set')}"
         self.reason = "its own name, in its own UTS namespace"
 
-    def describe(self) -> str:
-        return f"{self.call}({quoted(self.path)}, {len(os.fsencode(self.path))})"
-
     def shell(self) -> str:
         return f"{self.call.removeprefix('set')} {word(self.path)}"
 
@@ -76,9 +64,6 @@ class RaiseLoopback(Operation):
     step = "raise the loopback interface"
     path = "lo"
     reason = "programs expect to reach 127.0.0.1, and in a new network namespace it is down"
-
-    def describe(self) -> str:
-        return f"sendto(NETLINK_ROUTE, {netlink.set_link_up(netlink.LOOPBACK_IFINDEX)})"
 
     def shell(self) -> str:
         return "ip link set lo up"
@@ -107,16 +92,13 @@ class SetSysctl(Operation):
         self.value = value
         self.reason = self.REASONS.get(self.name, self.reason)
 
-    def describe(self) -> str:
-        return f"{describe_open(self.path, 'O_WRONLY')}\nwrite(FD<{self.path}>, {quoted(self.value)})"
-
     def shell(self) -> str:
         return f"sysctl -w {word(f'{word(self.name)}={self.value}')}"
 
     def execute(self) -> None:
         descriptor = open_existing(self.root, self.path, os.O_WRONLY)
         try:
-            os.write(descriptor, os.fsencode(self.value))
+            files.write(descriptor, os.fsencode(self.value))
         finally:
             os.close(descriptor)
 
@@ -128,14 +110,11 @@ class NewSession(Operation):
     step = "make a new session"
     reason = "the caller's terminal is not the container's /dev/tty, and a Ctrl-C there does not reach inside by itself"
 
-    def describe(self) -> str:
-        return "setsid()"
-
     def shell(self) -> str:
         return "setsid …"
 
     def execute(self) -> None:
-        os.setsid()
+        process.new_session()
 
 
 class NewSessionKeyring(Operation):
@@ -144,9 +123,6 @@ class NewSessionKeyring(Operation):
     group = "namespaces"
     step = "make a new session keyring"
     reason = "keys of the caller's session are not the container's to use"
-
-    def describe(self) -> str:
-        return "keyctl(KEYCTL_JOIN_SESSION_KEYRING, NULL)"
 
     def shell(self) -> str:
         return "keyctl session - …"
@@ -170,9 +146,6 @@ class TakeTerminal(Operation):
     def __init__(self, slave: int) -> None:
         self.slave = slave
 
-    def describe(self) -> str:
-        return f"ioctl({self.slave}<terminal>, TIOCSCTTY, 0)"
-
     def shell(self) -> str:
         return f"setsid --ctty … <&{self.slave}"
 
@@ -192,10 +165,6 @@ class DropBounding(Operation):
         self.numbers = [number for number in range(last + 1) if not bits >> number & 1]
         if not self.numbers:
             self.reason = "nothing to drop: every capability is granted"
-
-    def describe(self) -> str:
-        names = [capability.NAMES[n] if n < len(capability.NAMES) else str(n) for n in self.numbers]
-        return f"prctl(PR_CAPBSET_DROP, X) for X in {', '.join(names)}" if names else ""
 
     def shell(self) -> str:
         names = [capability.NAMES[n].lower() if n < len(capability.NAMES) else str(n) for n in self.numbers]
@@ -220,14 +189,6 @@ class SetUser(Operation):
         self.reason = "the program's own user, as the image or --user says"
         self.hint = "is this id inside the container's range of 65,536 ids?"
 
-    def describe(self) -> str:
-        groups = ", ".join(str(group) for group in self.groups)
-        return (
-            f"prctl(PR_SET_KEEPCAPS, 1)\nsetgroups({len(self.groups)}, [{groups}])\n"
-            f"setresgid({self.gid}, {self.gid}, {self.gid})\nsetresuid({self.uid}, {self.uid}, {self.uid})\n"
-            "prctl(PR_SET_KEEPCAPS, 0)"
-        )
-
     def shell(self) -> str:
         groups = f"--groups={','.join(map(str, self.groups))}" if self.groups else "--clear-groups"
         return f"setpriv --reuid={self.uid} --regid={self.gid} {groups} …"
@@ -235,9 +196,7 @@ class SetUser(Operation):
     def execute(self) -> None:
         # because leaving uid 0 would empty the permitted set, out of which SetCapabilities takes
         privilege.keep_capabilities(True)
-        os.setgroups(self.groups)
-        os.setresgid(self.gid, self.gid, self.gid)
-        os.setresuid(self.uid, self.uid, self.uid)
+        privilege.become(self.uid, self.gid, self.groups)
         privilege.keep_capabilities(False)
 
 
@@ -251,18 +210,9 @@ class SetCapabilities(Operation):
 
     def __init__(self, sets: dict[str, int]) -> None:
         self.sets = sets
+        self.path = f"{sets['permitted'].bit_count()} of {len(capability.NAMES)}"
         if not sets["permitted"]:
             self.reason = "root's power comes in pieces, the capabilities: this program gets none"
-
-    def describe(self) -> str:
-        s = self.sets
-        lines = [
-            f"capset({{version=_LINUX_CAPABILITY_VERSION_3, pid=0}}, {{effective={s['effective']:#x}, "
-            f"permitted={s['permitted']:#x}, inheritable={s['inheritable']:#x}}})",
-            "prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)",
-        ]
-        lines.extend(f"prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, {name}, 0, 0)" for name in self._names("ambient"))
-        return "\n".join(lines)
 
     def _names(self, kind: str) -> list[str]:
         return [name for name in capability.NAMES if self.sets[kind] >> capability.NUMBERS[name] & 1]
@@ -292,9 +242,6 @@ class SetNoNewPrivileges(Operation):
     step = "set no_new_privs"
     reason = "setuid programs and file capabilities grant nothing"
 
-    def describe(self) -> str:
-        return "prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)"
-
     def shell(self) -> str:
         return "setpriv --no-new-privs …"
 
@@ -312,14 +259,11 @@ class ChangeDirectory(Operation):
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def describe(self) -> str:
-        return f"chdir({quoted(self.path)})"
-
     def shell(self) -> str:
         return f"cd {word(self.path)}"
 
     def execute(self) -> None:
-        os.chdir(self.path)
+        files.chdir(self.path)
         # because a magic link could lead out through a descriptor that is still open here (CVE-2024-21626)
         if not os.getcwd().startswith("/"):
             raise HostError("change to the working directory", self.path, "it lies outside the root file system")
@@ -338,9 +282,6 @@ class SetRlimit(Operation):
         self.soft = soft
         self.hard = hard
         self.path = rlimit.name(number)
-
-    def describe(self) -> str:
-        return f"prlimit64(0, {self.path}, {{rlim_cur={self.soft}, rlim_max={self.hard}}}, NULL)"
 
     def shell(self) -> str:
         return f"prlimit --{self.path.removeprefix('RLIMIT_').lower()}={self.soft}:{self.hard} …"
@@ -362,29 +303,14 @@ class Execute(Operation):
         self.env = {key: value for key, _, value in (entry.partition("=") for entry in env)}
         self.stdio = stdio
 
-    def describe(self) -> str:
-        args = ", ".join(quoted(arg) for arg in self.args)
-        # Without the values, because what is secret among them would end up wherever this text is kept.
-        env = ", ".join(f"{name}=…" for name in self.env)
-        lines = [
-            f"dup2({descriptor}, {number})" if descriptor != number else f"fcntl({number}, F_SETFD, 0)"
-            for number, descriptor in enumerate(self.stdio)
-        ]
-        lines.append("close_range(3, 4294967295, CLOSE_RANGE_CLOEXEC)")
-        lines.append(f"execve({quoted(self.path)}, [{args}], [{env}])")
-        return "\n".join(lines)
-
     def shell(self) -> str:
         return f"exec {' '.join(word(arg) for arg in self.args)}"
 
     def execute(self) -> None:
         for number, descriptor in enumerate(self.stdio):
-            if descriptor == number:
-                fcntl.fcntl(descriptor, fcntl.F_SETFD, 0)
-            else:
-                os.dup2(descriptor, number, inheritable=True)
+            files.duplicate(descriptor, number)
         process.close_range_cloexec(3)
-        os.execve(self.path, self.args, self.env)
+        process.execve(self.path, self.args, self.env)
 
 
 def _groups(names: list[str]) -> list[str]:

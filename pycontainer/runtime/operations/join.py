@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pycontainer.kernel import namespace, process
+from pycontainer.kernel import namespace, process, record
 from pycontainer.kernel.operation import Operation
 from pycontainer.runtime.operations import parent
 
@@ -35,14 +35,12 @@ class EnterNamespaces(Operation):
         self.flags = flags
         self.reason = "by a descriptor of its first process, since the number may be another's by now"
 
-    def describe(self) -> str:
-        return f"setns({self.pidfd}<pid:{self.pid}>, {process.clone_flags(self.flags)})"
-
     def shell(self) -> str:
         kinds = [name for name, flag in namespace.TYPES.items() if self.flags & flag]
         return f"nsenter --target {self.pid} {' '.join(f'--{_OPTIONS.get(kind, kind)}' for kind in kinds)} …"
 
     def execute(self) -> None:
+        record.name(self.pidfd, f"pid:{self.pid}")
         namespace.setns(self.pidfd, self.flags)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.kernel import cgroup, mount, namespace, process, rlimit
+from pycontainer.kernel import cgroup, mount, namespace, process, record, rlimit
 from pycontainer.kernel.id_map import IdMap
-from pycontainer.kernel.operation import Operation, quoted, word
+from pycontainer.kernel.operation import Operation, word
 from pycontainer.runtime.mounts import Options
-from pycontainer.runtime.operations.target import describe_propagation
 
 
 class MakeCgroup(Operation):
@@ -22,21 +21,6 @@ class MakeCgroup(Operation):
         self.hierarchy = hierarchy
         self.name = name
         self.path = hierarchy.mountpoint + name
-
-    def describe(self) -> str:
-        lines: list[str] = []
-        directory, known = self.hierarchy.mountpoint, self.hierarchy.controllers
-        offered = cgroup.read(f"{directory}/cgroup.controllers").split()
-        for part in self.name.strip("/").split("/"):
-            exists = os.path.isdir(directory)
-            enabled = cgroup.read(f"{directory}/cgroup.subtree_control").split() if exists else []
-            wanted = [name for name in cgroup.CONTROLLERS if name in known and name in offered and name not in enabled]
-            lines.extend(f'write(FD<{directory}/cgroup.subtree_control>, "+{name}")' for name in wanted)
-            offered = enabled + wanted
-            directory += f"/{part}"
-            if not os.path.isdir(directory):
-                lines.append(f'mkdir("{directory}", 0755)')
-        return "\n".join(lines)
 
     def shell(self) -> str:
         return f"mkdir -p {word(self.path)}"
@@ -56,9 +40,6 @@ class WriteFile(Operation):
         self.reason = reason
         self.hint = hint
 
-    def describe(self) -> str:
-        return f"write(FD<{self.path}>, {quoted(self.value)})"
-
     def shell(self) -> str:
         return f"echo '{self.value}' > {word(self.path)}"
 
@@ -76,9 +57,6 @@ class EndProcesses(Operation):
     def __init__(self, path: str) -> None:
         self.path = path
 
-    def describe(self) -> str:
-        return f'write(FD<{self.path}/cgroup.kill>, "1")'
-
     def shell(self) -> str:
         return f"echo 1 > {word(f'{self.path}/cgroup.kill')}"
 
@@ -95,9 +73,6 @@ class RemoveCgroup(Operation):
 
     def __init__(self, path: str) -> None:
         self.path = path
-
-    def describe(self) -> str:
-        return f"rmdir({quoted(self.path)})"
 
     def shell(self) -> str:
         return f"rmdir {word(self.path)}"
@@ -117,9 +92,6 @@ class LeaveRoot(Operation):
     def __init__(self, path: str, count: int) -> None:
         self.path = path
         self.count = count
-
-    def describe(self) -> str:
-        return "\n".join([f"umount2({quoted(self.path)}, MNT_DETACH)"] * self.count)
 
     def shell(self) -> str:
         return "\n".join([f"umount --lazy {word(self.path)}"] * self.count)
@@ -154,23 +126,6 @@ class CloneTree(Operation):
         # because the copy of a shared mount is its peer: pivot_root(2) refuses one, and what is mounted in it would
         # appear on the host
         return mount.MS_SLAVE | (mount.MS_REC if self.options.recursive else 0)
-
-    def describe(self) -> str:
-        lines = [f"open_tree(AT_FDCWD, {quoted(self.path)}, {mount.open_tree_flags(self._flags())})"]
-        lines.append(describe_propagation("TREE", self._propagation()).strip())
-        for flags, set_, clear in self._attributes():
-            at = "AT_EMPTY_PATH|AT_RECURSIVE" if flags else "AT_EMPTY_PATH"
-            parts = []
-            if set_ == mount.MOUNT_ATTR_IDMAP:
-                lines.append(namespace.describe_new_user_namespace(self.uids, self.gids))
-            if set_:
-                parts.append(f"attr_set={mount.attribute_flags(set_)}")
-            if clear:
-                parts.append(f"attr_clr={mount.attribute_flags(clear)}")
-            if set_ == mount.MOUNT_ATTR_IDMAP:
-                parts.append("userns_fd=FD")
-            lines.append(f'mount_setattr(TREE, "", {at}, {{{", ".join(parts)}}})')
-        return "\n".join(lines)
 
     def shell(self) -> str:
         # With the propagation in the same command, because mount(8) maps what is mounted below only then.
@@ -261,15 +216,13 @@ class JoinNamespace(Operation):
         self.path = path
         self.reason = "shared with whoever is in this namespace already"
 
-    def describe(self) -> str:
-        return f"setns(FD<{self.path}>, {process.clone_flags(self.kind)})"
-
     def shell(self) -> str:
         name = "mount" if self.kind == namespace.CLONE_NEWNS else namespace_file(self.kind)
         return f"nsenter --{name}={word(self.path)} …"
 
     def execute(self) -> None:
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        record.name(descriptor, self.path)
         try:
             namespace.setns(descriptor, self.kind)
         finally:
@@ -290,12 +243,6 @@ class Clone(Operation):
         if cgroup_path:
             self.reason += "; born in its cgroup, so nothing of it goes uncounted"
 
-    def describe(self) -> str:
-        flags = self.flags | process.CLONE_PIDFD | (process.CLONE_INTO_CGROUP if self.cgroup_path else 0)
-        cgroup_field = f", cgroup=FD<{self.cgroup_path}>" if self.cgroup_path else ""
-        exit_signal = "0" if self.flags & process.CLONE_PARENT else "SIGCHLD"
-        return f"clone3({{flags={process.clone_flags(flags)}, exit_signal={exit_signal}{cgroup_field}}})"
-
     def shell(self) -> str:
         names = {
             namespace.CLONE_NEWUSER: "--user",
@@ -311,6 +258,7 @@ class Clone(Operation):
         if not self.cgroup_path:
             return process.clone3(self.flags)
         descriptor = os.open(self.cgroup_path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        record.name(descriptor, self.cgroup_path)
         try:
             return process.clone3(self.flags, descriptor)
         finally:
@@ -329,12 +277,6 @@ class WriteIdMaps(Operation):
         self.uids = uids
         self.gids = gids
         self.path = f"/proc/{pid}/uid_map"
-
-    def describe(self) -> str:
-        lines = []
-        for name, extents in (("uid_map", self.uids), ("gid_map", self.gids)):
-            lines.append(f'write(FD</proc/{self.pid}/{name}>, "' + "".join(f"{extent}\\n" for extent in extents) + '")')
-        return "\n".join(lines)
 
     def shell(self) -> str:
         # By one write, because the kernel takes a map only once; and not by echo, which bash would call for each line.
@@ -361,9 +303,6 @@ class RaiseHardLimit(Operation):
         self.number = number
         self.hard = hard
         self.path = rlimit.name(number)
-
-    def describe(self) -> str:
-        return f"prlimit64({self.pid}, {self.path}, {{rlim_cur=…, rlim_max={self.hard}}}, NULL)"
 
     def shell(self) -> str:
         return f"prlimit --pid {self.pid} --{self.path.removeprefix('RLIMIT_').lower()}=:{self.hard}"

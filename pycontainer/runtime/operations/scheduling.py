@@ -27,9 +27,6 @@ class SetScheduler(Operation):
         }
         self.hint = hints.get(attributes.policy, "a policy of real time needs CAP_SYS_NICE, and its cgroup a share")
 
-    def describe(self) -> str:
-        return f"sched_setattr({self.pid}, {self.attributes}, 0)"
-
     def shell(self) -> str:
         a = self.attributes
         option = a.policy.removeprefix("SCHED_").lower()
@@ -59,9 +56,6 @@ class SetIoPriority(Operation):
         self.path = io_class
         self.priority = priority
 
-    def describe(self) -> str:
-        return f"ioprio_set(IOPRIO_WHO_PROCESS, {self.pid}, IOPRIO_PRIO_VALUE({self.path}, {self.priority}))"
-
     def shell(self) -> str:
         return f"ionice -c {scheduling.IO_CLASSES[self.path]} -n {self.priority} -p {self.pid}"
 
@@ -80,11 +74,8 @@ class SetAffinity(Operation):
         """No `cpus` are all that the cgroup has."""
         self.pid = pid
         self.cpus = cpus or scheduling.ALL_CPUS
-        self.path = cpu_list(cpus) if cpus else "all"
+        self.path = scheduling.cpu_list(cpus) if cpus else "all"
         self.reason = reason
-
-    def describe(self) -> str:
-        return f"sched_setaffinity({self.pid}, {len(self.cpus)}, [{self.path}])"
 
     def shell(self) -> str:
         cpus = self.path if self.path != "all" else f"0-{len(self.cpus) - 1}"
@@ -102,14 +93,3 @@ def schedule(
         journal.perform(SetScheduler(pid, attributes))
     if io_priority is not None:
         journal.perform(SetIoPriority(pid, *io_priority))
-
-
-def cpu_list(cpus: Sequence[int]) -> str:
-    """Processors in order as cpuset(7) lists them: "0-3,7"."""
-    parts: list[list[int]] = []
-    for cpu in cpus:
-        if parts and parts[-1][1] == cpu - 1:
-            parts[-1][1] = cpu
-        else:
-            parts.append([cpu, cpu])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
