@@ -55,9 +55,10 @@ LIMITS = [
     Option("--network-rate", "text", "RATE[:BURST]", "Most bits in a second, each way, such as 10mbit:64k."),
 ]
 
+_EXPLAIN_TO = Option("--explain-to", "text", "FILE", "Write that to FILE and not to standard error.")
 EXPLAIN = [
     Option("--explain", "style", "[=STYLE]", "Explain each step as it happens: steps, step (by step), calls, json."),
-    Option("--explain-to", "text", "FILE", "Write that to FILE and not to standard error."),
+    _EXPLAIN_TO,
 ]
 
 CREATE = [
@@ -118,11 +119,19 @@ CREATE = [
     Option("--cidfile", "text", "FILE", "Write the container's id to a file."),
 ]
 
+_EXPLAIN_RUN = Option(
+    "--explain",
+    "style",
+    "[=STYLE]",
+    "Explain each step as it happens: steps, step (by step), calls, json; script: print a shell script, start nothing.",
+)
+
 RUN = [
     Option("-d --detach", "flag", "", "Run in the background and print the container's id."),
     Option("--detach-keys", "text", "KEYS", "What to type to leave a running container (ctrl-p,ctrl-q)."),
     *CREATE,
-    *EXPLAIN,
+    _EXPLAIN_RUN,
+    _EXPLAIN_TO,
 ]
 
 

@@ -23,6 +23,11 @@ def run(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     if os.geteuid() != 0:
         # Somebody who may not run it is still told what is wrong with the words.
         _check(asked)
+    if values.get("explain") == "script":
+        # Only now, because mostly nobody asks.
+        from pycontainer.cli import script
+
+        return _with_image(settings, values, asked, lambda: script.write(settings, values, asked))
     message = {"do": "run", "config": asked}
 
     def start() -> int:

@@ -84,10 +84,20 @@ class Wiring:
         self.root_mounts = overlay.mount_root(
             self._journal, self._image.layers, self._directory, self._container.id_maps, root
         )
-        return self._write_bundle(connection, root, notify)
+        value = self.build(connection, root, notify)
+        path = f"{self._directory}/config.json"
+        with open(f"{path}.new", "w") as file:
+            file.write(json_text.dumps(value))
+        os.rename(f"{path}.new", path)
+        return Spec(value, self._directory)
 
-    def _write_bundle(self, connection: sqlite3.Connection, root: str, notify: Callable[[str], None]) -> Spec:
-        """Write config.json and the files that go with it; what it says, parsed."""
+    def build(self, connection: sqlite3.Connection, root: str, notify: Callable[[str], None]) -> bundle.Json:
+        """Write the files that go with config.json, and fill new volumes; what it is to say, as a value.
+
+        root  where the root is mounted, in this process's mount namespace
+
+        Raises PycontainerError, OSError.
+        """
         config = self._config
         image = self._image_config
         hostname = config.network.hostname or (
@@ -101,7 +111,7 @@ class Wiring:
             os.close(root_descriptor)
         layers = self._image.layers
         mounts = volumes.prepare(self._settings, connection, self._container.id, config, layers, self._journal)
-        value = bundle.build(
+        return bundle.build(
             config,
             image,
             root=root,
@@ -112,11 +122,6 @@ class Wiring:
             files=self._write_files(connection, hostname, notify),
             mounts=mounts,
         )
-        path = f"{self._directory}/config.json"
-        with open(f"{path}.new", "w") as file:
-            file.write(json_text.dumps(value))
-        os.rename(f"{path}.new", path)
-        return Spec(value, self._directory)
 
     def _write_files(
         self, connection: sqlite3.Connection, hostname: str, notify: Callable[[str], None]

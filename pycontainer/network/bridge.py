@@ -120,6 +120,14 @@ def choose_subnet(taken: list[IPv4Network]) -> IPv4Network:
     )
 
 
+def free_subnet() -> str:
+    """One that a new bridge could have now; nothing is made. Raises HostError, StepFailed."""
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        return str(choose_subnet(Journal().perform(SurveyHost(route, "")).taken))
+
+
 class SurveyHost(NetworkOperation):
     """Its result is a Survey."""
 
