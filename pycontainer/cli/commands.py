@@ -7,7 +7,7 @@ operands): `values` holds the options that were given, by name.
 
 from __future__ import annotations
 
-from pycontainer.cli.options import CREATE, EXPLAIN, LIMITS, RUN, Option
+from pycontainer.cli.options import CREATE_ALONE, EXPLAIN, LIMITS, RUN, Option
 from pycontainer.errors import UsageError
 
 TYPE_CHECKING = False
@@ -101,7 +101,7 @@ _STOP = [
 CONTAINER = [
     Command("run", "run:run", "IMAGE [COMMAND...]", "Run a command in a new container.", RUN, program=True,
             passes_status=True),
-    Command("create", "run:create", "IMAGE [COMMAND...]", "Make a container and do not start it.", CREATE,
+    Command("create", "run:create", "IMAGE [COMMAND...]", "Make a container and do not start it.", CREATE_ALONE,
             program=True),
     Command("start", "start:start", "CONTAINER...", "Start containers that do not run.", [
         Option("-a --attach", "flag", "", "Show its output, pass signals on, and exit with its status."),

@@ -43,9 +43,11 @@ class Explainer:
         interactive  whether the program gets what is typed
         """
         if style == "script":
-            raise UsageError("--explain", "script", "only `run` can be told so", f"one of {', '.join(STYLES)}")
+            raise UsageError("--explain", "script", "only `run` and `create` print one", f"one of {', '.join(STYLES)}")
         if style not in STYLES:
-            raise UsageError("--explain", repr(style), "no such style", f"one of {', '.join(STYLES)}; for `run` script")
+            raise UsageError(
+                "--explain", repr(style), "no such style", f"one of {', '.join(STYLES)}; for `run` and `create` script"
+            )
         if style == "step" and (interactive or not os.isatty(0)):
             why = "the program reads the keys" if interactive else "standard input is no terminal"
             raise UsageError(

@@ -126,6 +126,12 @@ _EXPLAIN_RUN = Option(
     "Explain each step as it happens: steps, step (by step), calls, json; script: print a shell script, start nothing.",
 )
 
+CREATE_ALONE = [
+    *CREATE,
+    Option("--explain", "style", "=script", "Print a shell script that makes the same container, and make none."),
+    Option("--explain-to", "text", "FILE", "Write that to FILE and not to standard output."),
+]
+
 RUN = [
     Option("-d --detach", "flag", "", "Run in the background and print the container's id."),
     Option("--detach-keys", "text", "KEYS", "What to type to leave a running container (ctrl-p,ctrl-q)."),
@@ -209,7 +215,7 @@ def _store(
 
 
 def _unknown(command: Command, flag: str, known: Iterable[str]) -> UsageError:
-    if command.options in (CREATE, RUN) and flag in ABSENT:
+    if command.options in (CREATE_ALONE, RUN) and flag in ABSENT:
         cause = "an option of docker's that pycontainer does not have"
         return UsageError(command.words, flag, cause, ABSENT[flag] + command.see_help)
     return UsageError(command.words, flag, "no such option", suggest(flag, known) + command.see_help)

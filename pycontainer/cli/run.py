@@ -24,10 +24,7 @@ def run(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
         # Somebody who may not run it is still told what is wrong with the words.
         _check(asked)
     if values.get("explain") == "script":
-        # Only now, because mostly nobody asks.
-        from pycontainer.cli import script
-
-        return _with_image(settings, values, asked, lambda: script.write(settings, values, asked))
+        return _explain(settings, values, asked)
     message = {"do": "run", "config": asked}
 
     def start() -> int:
@@ -48,6 +45,12 @@ def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
     from pycontainer.engine.repair import open_engine
 
     asked = request.container(operands[0], operands[1:], values)
+    if "explain" in values or values.get("explain_to"):
+        if values.get("explain") != "script":
+            raise UsageError(
+                "--explain", values.get("explain") or "steps", "nothing is done to explain", "=script, or run"
+            )
+        return _explain(settings, values, asked)
     config = ContainerConfig.from_request(asked)
 
     def make() -> int:
@@ -55,6 +58,13 @@ def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
         return 0
 
     return _with_image(settings, values, asked, make)
+
+
+def _explain(settings: Settings, values: dict[str, Any], asked: dict[str, Any]) -> int:
+    # Only now, because mostly nobody asks.
+    from pycontainer.cli import script
+
+    return _with_image(settings, values, asked, lambda: script.write(settings, values, asked))
 
 
 def _with_image(settings: Settings, values: dict[str, Any], asked: dict[str, Any], start: Callable[[], int]) -> int:

@@ -58,6 +58,7 @@ def write(settings: Settings, values: dict[str, Any], asked: dict[str, Any]) -> 
             mode=config.network.mode,
             subnet=bridge.free_subnet() if config.network.mode == "bridge" else "",
             hierarchy=hierarchy.mountpoint if hierarchy is not None else "",
+            omitted=_omitted(config),
         ),
         config.image,
     )
@@ -94,6 +95,15 @@ def _describe(settings: Settings, container_id: str) -> Message:
         "anonymous": _anonymous(connection, settings, container_id),
         "modes": _modes(root, config),
     }
+
+
+def _omitted(config: ContainerConfig) -> list[str]:
+    asked = {
+        "-t": config.process.tty,
+        "-p": bool(config.network.ports),
+        "--network-rate": config.network.rate is not None,
+    }
+    return [option for option, given in asked.items() if given]
 
 
 def _read(path: str) -> str:

@@ -18,6 +18,7 @@ class Plan:
     mode       of the network: bridge, none or host
     subnet     of the bridge, for the mode bridge
     hierarchy  where cgroup2 is mounted, "" where it is not
+    omitted    options that the script does without
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Plan:
         mode: str,
         subnet: str,
         hierarchy: str,
+        omitted: list[str],
     ) -> None:
         self.config = config
         self.layers = layers
@@ -40,6 +42,7 @@ class Plan:
         self.mode = mode
         self.subnet = subnet
         self.hierarchy = hierarchy
+        self.omitted = omitted
         self.process: Json = config["process"]
         self.linux: Json = config["linux"]
         maps = self.linux.get("uidMappings") or []

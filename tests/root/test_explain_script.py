@@ -60,7 +60,7 @@ def parts(output: str) -> dict[str, list[str]]:
 
 def run_script(text: str) -> subprocess.CompletedProcess:
     # No variables but these, because it is to need nothing of pycontainer's.
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": os.environ.get("TMPDIR", "/tmp")}
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}
     return subprocess.run(["bash", "-c", text], env=environment, input="", capture_output=True, text=True, timeout=60)
 
 
@@ -131,5 +131,18 @@ def test_other_commands_print_none(box: Pycontainer) -> None:
     box("create", "--name", "made", "--network", "none", "busybox", "true", check=True)
     for words in (("start", "--explain=script", "made"), ("exec", "--explain=script", "made", "true")):
         result = box(*words)
-        assert result.returncode != 0 and "only `run`" in result.stderr, result.stderr
+        assert result.returncode != 0 and "only `run` and `create`" in result.stderr, result.stderr
     box("rm", "made", check=True)
+
+
+def test_create_prints_the_same_and_explains_nothing_else(box: Pycontainer) -> None:
+    words = ["--network", "none", "--hostname", "told", "busybox", "true"]
+    # But for the range of ids.
+    made, ran = (
+        re.sub(r"\b\d{7,}\b", "BASE", box(verb, "--explain=script", *words, check=True).stdout)
+        for verb in ("create", "run")
+    )
+    assert made == ran
+    result = box("create", "--explain", *words)
+    assert result.returncode != 0 and "nothing is done to explain" in result.stderr
+    assert box("ps", "-aq", check=True).stdout == ""

@@ -219,3 +219,15 @@ def test_a_disk_is_no_faster_than_allowed(pycontainer, busybox: str, flag: str, 
         wait_until(lambda: moved() - first >= 8 << 20)
         rate = (moved() - first) / (time.monotonic() - begin)
         assert 0.8 <= rate / (2 << 20) <= 1.2
+
+
+def test_the_script_that_explains_sets_the_same_limits(pycontainer, busybox: str) -> None:
+    limits = ["memory.max", "memory.swap.max", "cpu.max"]
+    show = " && ".join(f"cat /sys/fs/cgroup/{name}" for name in limits)
+    words = ["--network", "none", "-m", "64m", "--cpus", "0.5", "busybox", "sh", "-c", show]
+    ran = pycontainer("run", "--rm", *words, check=True)
+    script = pycontainer("run", "--explain=script", *words, check=True).stdout
+    variables = {**os.environ, "TMPDIR": _PLACE}
+    done = subprocess.run(["bash", "-c", script], input="", env=variables, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ran.stdout), done.stderr
+    assert ran.stdout.startswith("67108864\n")

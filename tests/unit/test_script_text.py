@@ -34,6 +34,7 @@ def script(*, maps: bool = True, mode: str = "none", **values: object) -> str:
         mode=mode,
         subnet="10.98.0.0/20" if mode == "bridge" else "",
         hierarchy="/sys/fs/cgroup",
+        omitted=["-t"],
     )
     found_text = text(plan, config.image)
     subprocess.run(["bash", "-n"], input=found_text, text=True, check=True)
@@ -50,6 +51,10 @@ def test_limits_are_those_that_are_asked_for() -> None:
     # unshare is in there, too.
     assert 'echo 11 >"$cgroup/pids.max"' in asked
     assert "subtree_control" not in script() and ".max" not in script()
+
+
+def test_it_says_what_is_left_out() -> None:
+    assert "# Left out here: -t.\n" in script()
 
 
 def test_the_upper_layer_comes_first() -> None:
