@@ -51,7 +51,8 @@ def _mounts(plan: Plan) -> list[list[str]]:
         if mount["type"] == "bind":
             name = os.path.basename(mount["source"]) if mount["source"] in plan.files else ""
             source = f"../{name}" if name else f"../bind/{sources.get(mount['destination'])}"
-            found += _bind(mount, "/sys" if mount["source"] == "/sys" else source)
+            is_directory = os.path.isdir(mount["source"]) or mount["source"] in plan.anonymous
+            found += _bind(mount, "/sys" if mount["source"] == "/sys" else source, is_directory=is_directory)
         else:
             found += _file_system(plan, mount)
     return [part for part in lines if len(part) > 1]
@@ -71,13 +72,11 @@ def _file_system(plan: Plan, mount: Json) -> list[str]:
     ]
 
 
-def _bind(mount: Json, source: str) -> list[str]:
+def _bind(mount: Json, source: str, *, is_directory: bool) -> list[str]:
     place = _inside(mount["destination"])
     parent = _inside(os.path.dirname(mount["destination"]))
-    # One that is made by the script is a directory.
-    is_file = os.path.isfile(mount["source"]) or source.count("/") == 1
     lines = [
-        f"mkdir -p {parent} && touch {place}" if is_file else f"mkdir -p {place}",
+        f"mkdir -p {place}" if is_directory else f"mkdir -p {parent} && touch {place}",
         f"mount {bind_option(mount)} {source} {place}",
     ]
     flags = ",".join(option for option in mount["options"] if option in _BIND_FLAGS)

@@ -73,6 +73,7 @@ VARIANTS = [
     ("--network", "none"),
     ("--network", "host"),
     ("-v", "kept:/v"),
+    ("-v", "/usr:/v:ro", "-v", "/etc/passwd:/file:ro"),
     ("--tmpfs", "/t:size=1m", "--tmpfs", "/tmp"),
     ("--read-only", "-e", "WORDS=it's two", "-w", "/new/place"),
     ("--user", "1000:1000"),
