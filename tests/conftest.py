@@ -21,6 +21,7 @@ import secrets
 import select
 import shutil
 import signal
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -162,6 +163,8 @@ def remove_environment(environment: dict[str, str]) -> None:
     for place in mounted:
         subprocess.run(["umount", "-l", place], check=True)
     bridge = environment["PYCONTAINER_BRIDGE"]
+    for made in own_bridges(environment):
+        subprocess.run(["ip", "link", "delete", made], stderr=subprocess.DEVNULL)
     # Asked for while the bridge is there, because nothing else tells whose container a veth pair was.
     ports = lasting(lambda: bridge_ports(bridge))
     for port in ports:
@@ -175,6 +178,21 @@ def remove_environment(environment: dict[str, str]) -> None:
     assert not running, f"left running: {', '.join(sorted(running))}"
     assert not mounted, f"left mounted: {', '.join(mounted)}"
     assert not ports, f"left on the bridge: {', '.join(sorted(ports))}"
+
+
+def own_bridges(environment: dict[str, str]) -> list[str]:
+    """The bridges of networks that a test has made and not removed."""
+    path = pathlib.Path(environment["PYCONTAINER_ROOT"], "db.sqlite")
+    if not path.exists():
+        return []
+    connection = sqlite3.connect(path)
+    try:
+        return [name for (name,) in connection.execute("SELECT interface FROM networks WHERE id != ''")]
+    except sqlite3.Error:
+        # One that a test has spoilt, or of an older version.
+        return []
+    finally:
+        connection.close()
 
 
 def end_processes(environment: dict[str, str]) -> set[str]:

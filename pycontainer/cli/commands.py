@@ -256,6 +256,27 @@ VOLUME_AND_NETWORK = [
     Command("volume prune", "volume:prune", "", "Remove anonymous volumes that no container uses.", [
         Option("-a --all", "flag", "", "Named ones too."), _YES, _PRUNE_FILTER,
     ]),
+    Command("network create", "network:create", "NETWORK", "Make a network in which containers have names.", [
+        Option("-d --driver", "text", "NAME", "bridge, the only one."),
+        Option("--subnet", "text", "SUBNET", "Such as 10.20.0.0/16; one that is free where it is not said."),
+        Option("--gateway", "text", "ADDRESS", "The host's address in it; the first of the subnet."),
+        Option("--ip-range", "text", "SUBNET", "Part of the subnet that addresses are taken from."),
+        Option("--internal", "flag", "", "Nothing gets out of it, and nothing in."),
+        Option("--label", "list", "KEY=VALUE", "Attach a label."),
+        Option("-o --opt", "list", "KEY=VALUE", "Such as com.docker.network.driver.mtu=1400."),
+    ]),
+    Command("network connect", "network:connect", "NETWORK CONTAINER", "Put a container into one more network.", [
+        Option("--alias", "list", "NAME", "What else it is called there."),
+        Option("--ip", "text", "ADDRESS", "Its address there."),
+        Option("--mac-address", "text", "ADDRESS", "Its link address there."),
+    ]),
+    Command("network disconnect", "network:disconnect", "NETWORK CONTAINER", "Take a container out of a network.", [
+        Option("-f --force", "flag", "", "Taken, and without effect: it is always done."),
+    ]),
+    Command("network rm", "network:rm", "NETWORK...", "Remove networks that no running container is in.", [
+        Option("-f --force", "flag", "", "No failure where there is none."),
+    ]),
+    Command("network prune", "network:prune", "", "Remove networks that no container has.", [_YES, _PRUNE_FILTER]),
     Command("network ls", "network:ls", "", "List networks.", [_QUIET, _FILTER, _FORMAT, _NO_TRUNC]),
     Command("network inspect", "network:inspect", "NETWORK...", "Show what is known about networks.", [_SHOW]),
 ]  # fmt: skip
@@ -303,14 +324,8 @@ GROUPS = {
 }
 
 # Docker's commands that will be there, and what does the same until then.
-_UNTIL_NETWORKS = "until then there are bridge, none and host: `pycontainer run --network NETWORK`"
 PLANNED = {
     "build": "until then `pycontainer commit` makes an image of a container, and `pycontainer load` takes any other's",
-    "network connect": _UNTIL_NETWORKS,
-    "network create": _UNTIL_NETWORKS,
-    "network disconnect": _UNTIL_NETWORKS,
-    "network prune": _UNTIL_NETWORKS,
-    "network rm": _UNTIL_NETWORKS,
     "search": "until then the registry's own page, and `pycontainer pull NAME` where the name is known",
 }
 

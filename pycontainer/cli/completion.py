@@ -141,10 +141,6 @@ def _values(settings: Settings, words: str, kind: str, given: list[str]) -> Iter
 
 def _live(settings: Settings, words: str, kind: str) -> list[Candidate]:
     """Names of what there is at the moment; nothing where it cannot be read, as by a user who is not root."""
-    if kind == "NETWORK":
-        from pycontainer.engine.networks import DRIVERS
-
-        return [(name, driver) for name, driver in DRIVERS.items()]
     from pycontainer.engine import database
 
     try:
@@ -159,6 +155,10 @@ def _live(settings: Settings, words: str, kind: str) -> list[Candidate]:
 
 def _stored(settings: Settings, connection: sqlite3.Connection, words: str, kind: str) -> list[Candidate]:
     found: list[Candidate] = []
+    if kind == "NETWORK":
+        from pycontainer.engine import networks
+
+        found += [(network.name, network.driver) for network in networks.list_all(settings, connection)]
     if kind in ("CONTAINER", "CONTAINER[:ro]", "CONTAINER:PATH", "OBJECT"):
         from pycontainer.engine import containers
 

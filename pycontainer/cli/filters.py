@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pycontainer.engine.containers import Container
     from pycontainer.engine.events import Event
+    from pycontainer.engine.networks import Network
     from pycontainer.engine.settings import Settings
     from pycontainer.engine.volumes import Volume
     from pycontainer.image.store import Image
@@ -23,7 +24,7 @@ _LABELS = ("label", "label!")
 CONTAINER = ("id", "name", *_LABELS, "exited", "status", "ancestor", "before", "since", "volume", "network", "health")
 IMAGE = ("dangling", *_LABELS, "before", "since", "reference", "until")
 VOLUME = ("dangling", "driver", *_LABELS, "name")
-NETWORK = ("driver", "id", *_LABELS, "name", "type", "scope")
+NETWORK = ("dangling", "driver", "id", *_LABELS, "name", "type", "scope")
 EVENT = ("container", "event", "image", *_LABELS, "type", "volume", "network")
 PRUNE = ("until", *_LABELS)
 # Without `until`: what a volume holds may be needed however old it is.
@@ -153,7 +154,7 @@ def container_filter(
             and all(container.created > moment for moment in since)
             and ("ancestor" not in filters or container.image_id in ancestors)
             and mounted(container)
-            and ("network" not in filters or _in_network(settings, filters, container))
+            and ("network" not in filters or _in_network(settings, connection, filters, container))
         )
 
     return wanted
@@ -165,11 +166,14 @@ def _check_numbers(filters: Filters, key: str) -> None:
             raise UsageError(_FLAG, f"{key}={text}", "not a number", f"such as {_FLAG} {key}=0")
 
 
-def _in_network(settings: Settings, filters: Filters, container: Container) -> bool:
-    from pycontainer.engine.networks import identify, of
+def _in_network(settings: Settings, connection: sqlite3.Connection, filters: Filters, container: Container) -> bool:
+    from pycontainer.engine import networks
 
-    name = of(container)
-    return bool(name) and (filters.equals("network", name) or filters.begins("network", identify(settings, name)))
+    known = {each.name: each.id for each in networks.list_all(settings, connection)}
+    return any(
+        filters.equals("network", name) or filters.begins("network", known.get(name, name))
+        for name in networks.of(container)
+    )
 
 
 def _descendants(settings: Settings, connection: sqlite3.Connection, names: list[str]) -> set[str]:
@@ -260,20 +264,24 @@ def volume_filter(connection: sqlite3.Connection, filters: Filters) -> Callable[
     return wanted
 
 
-def network_filter(settings: Settings, filters: Filters) -> Callable[[str], bool]:
-    """The test for one network's name, by filters of the keys NETWORK. Raises UsageError."""
-    from pycontainer.engine import networks
+def network_filter(connection: sqlite3.Connection, filters: Filters) -> Callable[[Network], bool]:
+    """The test for one network, by filters of the keys NETWORK. Raises UsageError."""
+    from pycontainer.engine import containers, networks
 
     filters.choice("type", ("builtin", "custom"))
+    dangling = filters.boolean("dangling")
+    every = containers.list_all(connection) if dangling is not None else []
+    used = {name for container in every for name in networks.of(container)}
 
-    def wanted(name: str) -> bool:
+    def wanted(network: Network) -> bool:
         return (
-            filters.search("name", name)
-            and filters.search("id", networks.identify(settings, name))
-            and filters.equals("driver", networks.DRIVERS[name])
+            filters.search("name", network.name)
+            and filters.search("id", network.id)
+            and filters.equals("driver", network.driver)
             and filters.equals("scope", "local")
-            and filters.equals("type", "builtin")
-            and filters.labels({})
+            and filters.equals("type", "custom" if network.is_own else "builtin")
+            and filters.labels(network.traits.labels)
+            and (dangling is None or (network.is_own and dangling == (network.name not in used)))
         )
 
     return wanted

@@ -51,7 +51,8 @@ CONTENTS = [
         shown="CreateBridge",
         check=[("FindLink", "ip -br address show {bridge}")],
         others="""FindAddress ReadWithoutIPv6 FindTable FindRules ReadForwarding EnableForwarding DisableIPv6 SurveyHost
-            AddBridgeAddress SetBridgeUp ListRules ApplyRules ReadLocalRouting EnableLocalRouting ListElements""",
+            AddBridgeAddress SetBridgeUp SetMaster ListRules ApplyRules ReadLocalRouting EnableLocalRouting
+            ListElements""",
     ),
     Chapter(
         "Make one file system of the image's layers",

@@ -1,8 +1,8 @@
-"""`network ls` and `inspect`."""
+"""`network create`, `ls`, `inspect`, `rm`, `connect` and `disconnect`."""
 
 from __future__ import annotations
 
-from pycontainer.cli.main import notice
+from pycontainer.cli.main import for_each, notice
 from pycontainer.engine import networks
 from pycontainer.engine.repair import open_engine
 
@@ -26,32 +26,101 @@ _COLUMNS = {
 }
 
 
+def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer network create`: prints the id. Raises PycontainerError."""
+    from pycontainer.engine import network_changes
+    from pycontainer.errors import UsageError
+    from pycontainer.kernel.operation import Journal
+
+    if (driver := values.get("driver") or "bridge") != "bridge":
+        raise UsageError("--driver", repr(driver), "no such driver", "bridge is the only one")
+    connection = open_engine(settings, notice)
+    network_id, notices = network_changes.create(settings, connection, Journal(), operands[0], values)
+    for text in notices:
+        notice(text)
+    print(network_id)
+    return 0
+
+
+def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer network rm`: prints each name."""
+    from pycontainer.engine import network_changes
+    from pycontainer.errors import NotFound
+    from pycontainer.kernel.operation import Journal
+
+    connection = open_engine(settings, notice)
+
+    def remove(name: str) -> None:
+        try:
+            network_changes.remove(settings, connection, Journal(), name)
+        except NotFound:
+            if values.get("force"):
+                return
+            raise
+        print(name)
+
+    return for_each(operands, remove)
+
+
+def connect(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer network connect NETWORK CONTAINER`. Raises PycontainerError."""
+    from pycontainer.engine import connections
+    from pycontainer.engine.config.attachments import Attachment
+    from pycontainer.kernel.operation import Journal
+
+    network, container = operands
+    wish = Attachment(network)
+    for alias in values.get("alias") or []:
+        wish.take("--alias", "alias", alias)
+    if address := values.get("ip"):
+        wish.take("--ip", "ip", address)
+    if mac := values.get("mac_address"):
+        wish.take("--mac-address", "mac-address", mac)
+    connections.connect(settings, open_engine(settings, notice), Journal(), wish, container, notice)
+    return 0
+
+
+def disconnect(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer network disconnect NETWORK CONTAINER`. Raises PycontainerError."""
+    from pycontainer.engine import connections
+    from pycontainer.kernel.operation import Journal
+
+    # What "force" asks for is always so.
+    connections.disconnect(settings, open_engine(settings, notice), Journal(), *operands)
+    return 0
+
+
 def ls(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer network ls`: by name. Raises UsageError."""
     from pycontainer.cli.filters import NETWORK, Filters, network_filter
     from pycontainer.cli.listing import Listing
 
     listing = Listing(values, _COLUMNS, ["ID", "Name", "Driver", "Scope"])
-    wanted = network_filter(settings, Filters(values.get("filter") or [], NETWORK))
-    open_engine(settings, notice)
-    listing.print([_row(settings, name, listing.no_trunc) for name in sorted(networks.DRIVERS) if wanted(name)])
+    filters = Filters(values.get("filter") or [], NETWORK)
+    connection = open_engine(settings, notice)
+    wanted = network_filter(connection, filters)
+    known = networks.list_all(settings, connection)
+    listing.print([_row(network, listing.no_trunc) for network in known if wanted(network)])
     return 0
 
 
-def _row(settings: Settings, name: str, no_trunc: bool) -> Row:
-    network_id = networks.identify(settings, name)
+def _row(network: networks.Network, no_trunc: bool) -> Row:
+    from pycontainer.monitor.clock import rfc3339
+
+    traits = network.traits
+    created = network.stored.created if network.stored else 0
     return {
-        "ID": network_id if no_trunc else network_id[:12],
-        "Name": name,
-        "Driver": networks.DRIVERS[name],
+        "ID": network.id if no_trunc else network.id[:12],
+        "Name": network.name,
+        "Driver": network.driver,
         "Scope": "local",
         "IPv4": "true",
         "IPv6": "false",
-        "Internal": "false",
-        "Labels": "",
-        "Label": lambda label: "",
-        # They were always there.
-        "CreatedAt": networks.NO_TIME,
+        "Internal": str(traits.internal).lower(),
+        "Labels": ",".join(f"{key}={value}" for key, value in sorted(traits.labels.items())),
+        "Label": lambda label: traits.labels.get(label, ""),
+        # Of those that were always there it is not known.
+        "CreatedAt": rfc3339(created) if created else networks.NO_TIME,
     }
 
 
@@ -61,3 +130,19 @@ def inspect(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
 
     connection = open_engine(settings, notice)
     return show(values, operands, lambda name: networks.describe(settings, connection, name))
+
+
+def prune(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    """`pycontainer network prune`. Raises UsageError."""
+    from pycontainer.cli import prune
+    from pycontainer.cli.filters import prune_filter
+
+    wanted = prune_filter(values.get("filter") or [])
+    if not prune.confirmed(values, "WARNING! This will remove all custom networks not used by at least one container."):
+        return 0
+    pruned = prune.networks(settings, open_engine(settings, notice), wanted)
+    if pruned.lines:
+        print("Deleted Networks:\n" + "".join(f"{name}\n" for name in pruned.lines))
+    for failure in pruned.failures:
+        notice(failure)
+    return 1 if pruned.failures else 0

@@ -86,7 +86,10 @@ CREATE = [
     Option("--shm-size", "text", "SIZE", "Size of /dev/shm (64m)."),
     Option("--cgroup-parent", "text", "CGROUP", "Make its cgroup in this one, such as /batch."),
     Option("--ulimit", "list", "NAME=SOFT[:HARD]", "Resource limit of each process."),
-    Option("--net --network", "text", "NETWORK", "bridge (default), none or host."),
+    Option("--net --network", "list", "NETWORK", "bridge (default), none, host, container:NAME, or one of your own."),
+    Option("--network-alias", "list", "NAME", "What else it is called in its network."),
+    Option("--ip", "text", "ADDRESS", "Its address in its network, such as 10.99.16.5."),
+    Option("--mac-address", "text", "ADDRESS", "Its link address, such as 02:42:ac:11:00:05."),
     Option("-p --publish", "list", "[[IP:]HOST:]PORT", "Make a port of the container's reachable through the host."),
     Option("-P --publish-all", "flag", "", "Publish every exposed port on a free one of the host's."),
     Option("--expose", "list", "PORT", "Port that --publish-all publishes, besides the image's."),
@@ -223,7 +226,6 @@ def _unknown(command: Command, flag: str, known: Iterable[str]) -> UsageError:
 
 # Docker's options of `run` and `create` that are not there, and what there is instead, as the beginning of a hint. Else
 # one that looks alike and means something else would be suggested for them: --cpus for --gpus.
-_NO_NETWORKS = "networks of your own are planned; "
 _NO_DEVICE = "--privileged grants every device; "
 ABSENT = {
     "--cgroupns": "each container has a cgroup namespace of its own; ",
@@ -231,12 +233,9 @@ ABSENT = {
     "--device-cgroup-rule": _NO_DEVICE,
     "--gpus": _NO_DEVICE,
     "--group-add": "-u USER:GROUP names the group; ",
-    "--ip": _NO_NETWORKS,
-    "--ip6": _NO_NETWORKS,
+    "--ip6": "networks are IPv4 only so far; ",
     "--ipc": "each container has an IPC namespace of its own; ",
-    "--link": _NO_NETWORKS,
-    "--mac-address": _NO_NETWORKS,
-    "--network-alias": _NO_NETWORKS,
+    "--link": "in a network of your own containers reach each other by name: pycontainer network create NAME; ",
     "--pid": "each container has a PID namespace of its own; ",
     "--runtime": "",
     "--sysctl": "",

@@ -61,6 +61,7 @@ def system(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
         raise UsageError("--filter", "until", "not with --volumes", "a volume's age does not say whether it is needed")
     which = [
         "all stopped containers",
+        "all networks not used by at least one container",
         *(["all anonymous volumes not used by at least one container"] if with_volumes else []),
         "all images without at least one container associated to them" if named else "all dangling images",
         "what interrupted pulls have left",
@@ -76,6 +77,7 @@ def system(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
         pruned["Volumes"] = prune.prune_volumes(
             settings, connection, lambda volume: wanted(volume.created, volume.labels), named=False
         )
+    pruned["Networks"] = networks(settings, connection, wanted)
     pruned["Images"] = _images(settings, connection, wanted, named)
     pruned["Downloads"] = prune.prune_downloads(settings, wanted)
     return report(pruned)
@@ -91,6 +93,17 @@ def _images(settings: Settings, connection: sqlite3.Connection, wanted: Wanted, 
 
 def _of_images(wanted: Wanted) -> Callable[[Image], bool]:
     return lambda image: wanted(image_created(image), image_labels(image))
+
+
+def networks(settings: Settings, connection: sqlite3.Connection, wanted: Wanted) -> prune.Pruned:
+    """Remove those that users have made and no container has."""
+    from pycontainer.engine import network_changes
+
+    return network_changes.prune(
+        settings,
+        connection,
+        lambda network: wanted(network.stored.created if network.stored else 0, network.traits.labels),
+    )
 
 
 def confirmed(values: dict[str, Any], warning: str) -> bool:

@@ -147,7 +147,7 @@ class Rows:
     def _find_network(self, container: Container) -> str:
         from pycontainer.engine import networks
 
-        return networks.of(container)
+        return ",".join(networks.of(container))
 
     def _find_platform(self, container: Container) -> str:
         from pycontainer.image.store import Store

@@ -101,6 +101,8 @@ def _omitted(config: ContainerConfig) -> list[str]:
     asked = {
         "-t": config.process.tty,
         "-p": bool(config.network.ports),
+        "--network": bool(config.network.shares_container)
+        or [each.network for each in config.network.attachments] not in ([], ["bridge"]),
         "--network-rate": config.network.rate is not None,
     }
     return [option for option, given in asked.items() if given]

@@ -66,6 +66,7 @@ def build(
     maps: list[IdMap],
     files: dict[str, str],
     mounts: list[Mount],
+    shared_network: str = "",
 ) -> Json:
     """config.json as a value.
 
@@ -107,8 +108,8 @@ def build(
             "maskedPaths": [] if config.security.privileged else defaults.MASKED_PATHS,
             "readonlyPaths": [] if config.security.privileged else defaults.READONLY_PATHS,
             "devices": _host_devices() if config.security.privileged else [],
-            "sysctl": {} if config.network.mode == "host" else _sysctl(maps),
-            **_namespaces(config, maps),
+            "sysctl": _sysctl(maps) if _has_own_network(config) else {},
+            **_namespaces(config, maps, shared_network),
         },
     }
 
@@ -141,14 +142,21 @@ def _capabilities(config: ContainerConfig, user: User) -> dict[str, list[str]]:
     }
 
 
-def _namespaces(config: ContainerConfig, maps: list[IdMap]) -> Json:
+def _namespaces(config: ContainerConfig, maps: list[IdMap], shared_network: str) -> Json:
     names = ["pid", "ipc", "uts", "mount", "cgroup"]
-    if config.network.mode != "host":
-        names.append("network")
     if maps:
         names.append("user")
     found: Json = {"namespaces": [{"type": name} for name in names]}
+    if shared_network:
+        found["namespaces"].append({"type": "network", "path": shared_network})
+    elif config.network.mode != "host":
+        found["namespaces"].append({"type": "network"})
     return found | {"uidMappings": _extents(maps), "gidMappings": _extents(maps)} if maps else found
+
+
+def _has_own_network(config: ContainerConfig) -> bool:
+    """Whether its network namespace is made for it, and is neither the host's nor another container's."""
+    return config.network.mode != "host" and not config.network.shares_container
 
 
 def _extents(maps: list[IdMap]) -> list[Json]:
@@ -162,9 +170,10 @@ def _sysctl(maps: list[IdMap]) -> dict[str, str]:
 
 
 def _default_mounts(config: ContainerConfig, maps: list[IdMap]) -> list[Json]:
-    has_host_network = bool(maps) and config.network.mode == "host"
     access = "rw" if config.security.privileged else "ro"
-    return defaults.mounts(access, has_host_network=has_host_network, shm_size=config.mounts.shm_size)
+    return defaults.mounts(
+        access, has_host_network=bool(maps) and not _has_own_network(config), shm_size=config.mounts.shm_size
+    )
 
 
 def _asked_mounts(config: ContainerConfig, files: dict[str, str], asked: list[Mount], maps: list[IdMap]) -> list[Json]:

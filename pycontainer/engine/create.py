@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import bundle, containers, teardown, volumes
+from pycontainer.engine import bundle, containers, networks, teardown, volumes
 from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import ImageNotFound, UsageError
@@ -55,6 +55,7 @@ def make(
     command = bundle.command_line(config, image.config.get("config") or {})
     _check_cidfile(config.cidfile)
     volumes.check_sources(config)
+    networks.resolve(settings, connection, config)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         # Inside the transaction, because `rmi` may have removed it; once the row is there, it will not.

@@ -23,7 +23,7 @@ Error: type[Exception] = sqlite.Error
 _ERRNOS = {8: errno.EROFS, 13: errno.ENOSPC}  # SQLITE_READONLY, SQLITE_FULL
 
 # Raised whenever a module's SCHEMA changes, so that opening an up-to-date database costs one PRAGMA.
-_VERSION = 3
+_VERSION = 4
 
 _RESERVE = 1 << 20  # bytes, given up when nothing else is left, so that there is always room to record a removal
 _ATTEMPTS = 10
@@ -197,7 +197,7 @@ def _make_tables(connection: sqlite3.Connection) -> None:
         # Read again inside it: another command may have been faster.
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         for older in range(version or _VERSION, _VERSION):
-            for statement in containers.MIGRATIONS.get(older, ()):
+            for statement in [*containers.MIGRATIONS.get(older, ()), *lease.MIGRATIONS.get(older, ())]:
                 connection.execute(statement)
         for schema in (store.SCHEMA, lease.SCHEMA, containers.SCHEMA, events.SCHEMA, volumes.SCHEMA):
             for statement in schema.split(";"):

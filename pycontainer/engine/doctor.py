@@ -19,7 +19,7 @@ from pycontainer.image import store
 from pycontainer.kernel import cgroup, mount, signals
 from pycontainer.kernel.netlink import NETLINK_ROUTE, Netlink
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import attach, lease
+from pycontainer.network import lease, names
 from pycontainer.network.operations import DeleteLink
 from pycontainer.runtime import launch, state
 
@@ -57,7 +57,7 @@ def examine(settings: Settings, connection: sqlite3.Connection) -> list[Finding]
 def _look(settings: Settings, connection: sqlite3.Connection) -> list[Finding]:
     found = [
         *_cgroups(settings),
-        *_links(settings),
+        *_links(settings, connection),
         *_published(settings, connection),
         *_leases(connection),
         *_mounts(settings),
@@ -68,7 +68,8 @@ def _look(settings: Settings, connection: sqlite3.Connection) -> list[Finding]:
     owned = {
         container_id for container_id in containers.locked_ids(settings.state) if _is_owned(settings, container_id)
     }
-    marks = {*owned, *map(attach.link_name, owned)}
+    leased = [each for container_id in owned for each in lease.leases_of(connection, container_id)]
+    marks = {*owned, *(names.link_name(each.container_id, each.network) for each in leased)}
     return [finding for finding in found if os.path.basename(finding.name) not in marks]
 
 
@@ -107,9 +108,10 @@ def _count_processes(path: str) -> int:
         return 0
 
 
-def _links(settings: Settings) -> Iterator[Finding]:
-    for name in _list(f"/sys/class/net/{settings.bridge}/brif"):
-        if name.startswith(attach.LINK_PREFIX):
+def _links(settings: Settings, connection: sqlite3.Connection) -> Iterator[Finding]:
+    bridges = {settings.bridge, *(network.interface for network in lease.find_all(connection))}
+    for name in [port for bridge in sorted(bridges) for port in _list(f"/sys/class/net/{bridge}/brif")]:
+        if name.startswith(names.LINK_PREFIX):
 
             def remove(name: str = name) -> None:
                 with Netlink(NETLINK_ROUTE) as route:
@@ -119,8 +121,7 @@ def _links(settings: Settings) -> Iterator[Finding]:
 
 
 def _published(settings: Settings, connection: sqlite3.Connection) -> Iterator[Finding]:
-    stored = lease.find(connection, attach.NAME)
-    for publication in ports.stale(connection, stored.interface) if stored is not None else []:
+    for publication in ports.stale(connection, settings.bridge) if lease.find_all(connection) else []:
 
         def remove(publication: Publication = publication) -> None:
             ports.remove_stale(settings.bridge, [publication])

@@ -93,7 +93,10 @@ def _overlay(directory: str, container: Container, image: Image) -> Json:
 def _network_settings(
     settings: Settings, connection: sqlite3.Connection, container: Container, asked: ContainerConfig
 ) -> Json:
-    endpoint = Endpoint(settings, connection, asked.network.mode, container)
+    names = [each.network for each in asked.network.attachments] or [asked.network.mode]
+    endpoints = {name: Endpoint(settings, connection, name, container) for name in names}
+    # As in Docker, what stands outside of Networks is that of the default bridge.
+    endpoint = endpoints.get("bridge") or Endpoint(settings, connection, "", container)
     return {
         "Bridge": "",
         "SandboxID": container.id if container.is_active else "",
@@ -112,5 +115,5 @@ def _network_settings(
         "IPPrefixLen": endpoint.prefix_length,
         "IPv6Gateway": "",
         "MacAddress": endpoint.mac_address,
-        "Networks": {asked.network.mode: endpoint.describe()},
+        "Networks": {name: each.describe() for name, each in endpoints.items()},
     }

@@ -321,4 +321,13 @@ def _exec(client: Client, request: Message) -> None:
     exec.serve(client.settings, client.connection, request, client.passed)
 
 
-_VERBS = {"run": _run, "exec": _exec}
+def _serve_names(client: Client, request: Message) -> None:
+    from pycontainer.engine import name_server
+
+    os.close(client.body)
+    if client.worker is not None:
+        client.worker.close()
+    name_server.serve(client.settings, client.connection, request, client.passed[0])
+
+
+_VERBS = {"run": _run, "exec": _exec, "name server": _serve_names}

@@ -1,10 +1,11 @@
-"""The three networks that there are, in Docker's shape: bridge, host, none."""
+"""Networks, in Docker's shape: bridge, host and none, which are always there, and those that users make."""
 
 from __future__ import annotations
 
 # Not hashlib, because that loads OpenSSL.
 import _blake2
 
+from pycontainer.engine.config import attachments
 from pycontainer.errors import Conflict, NotFound
 from pycontainer.network import lease
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     import sqlite3
     from typing import Any
 
+    from pycontainer.engine.config.container import ContainerConfig
     from pycontainer.engine.containers import Container
     from pycontainer.engine.settings import Settings
 
@@ -23,74 +25,115 @@ DRIVERS = {"bridge": "bridge", "host": "host", "none": "null"}
 NO_TIME = "0001-01-01T00:00:00Z"
 
 
+class Network:
+    """One that there is. `stored` is None for host and none, and for bridge as long as nobody has used it."""
+
+    __slots__ = ("driver", "id", "name", "stored")
+
+    def __init__(self, settings: Settings, name: str, stored: lease.StoredNetwork | None) -> None:
+        self.name = name
+        self.stored = stored
+        self.driver = DRIVERS.get(name, "bridge")
+        self.id = (stored.id if stored else "") or identify(settings, name)
+
+    @property
+    def traits(self) -> lease.Traits:
+        return self.stored.traits if self.stored else lease.Traits()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether a user has made it."""
+        return self.name not in DRIVERS
+
+
 def identify(settings: Settings, *words: str) -> str:
     """64 hexadecimal digits that stand for what the words name in this installation, as Docker's random ids do."""
     text = "\0".join((settings.root, *words))
     return _blake2.blake2b(text.encode(errors="surrogateescape"), digest_size=32).hexdigest()
 
 
-def find(settings: Settings, name_or_id: str) -> str:
-    """The name of the network with that name, id, or beginning of an id. Raises NotFound, Conflict."""
-    if name_or_id in DRIVERS:
-        return name_or_id
-    names = [name for name in DRIVERS if name_or_id and identify(settings, name).startswith(name_or_id)]
-    if not names:
+def list_all(settings: Settings, connection: sqlite3.Connection) -> list[Network]:
+    """By name."""
+    stored = {each.name: each for each in lease.find_all(connection)}
+    return [Network(settings, name, stored.get(name)) for name in sorted({*DRIVERS, *stored})]
+
+
+def find(settings: Settings, connection: sqlite3.Connection, name_or_id: str) -> Network:
+    """The network with that name, id, or beginning of an id. Raises NotFound, Conflict."""
+    known = list_all(settings, connection)
+    exact = [each for each in known if name_or_id in (each.name, each.id)]
+    found = exact or [each for each in known if name_or_id and each.id.startswith(name_or_id)]
+    if not found:
         raise NotFound("find network", name_or_id, "no such network", "pycontainer network ls lists them")
-    if len(names) > 1:
+    if len(found) > 1:
         raise Conflict("find network", name_or_id, "more than one network's id begins so")
-    return names[0]
+    return found[0]
 
 
-def of(container: Container) -> str:
-    """The name of its network; empty for a container of an older pycontainer's, which did not keep it."""
+def resolve(settings: Settings, connection: sqlite3.Connection, config: ContainerConfig) -> None:
+    """Have the names of its networks in what was asked for, where there were ids. Raises NotFound, Conflict."""
+    renamed = False
+    for each in config.network.attachments:
+        # The one that is always there, unless its name is an id's beginning, which it is not.
+        if each.network != "bridge":
+            name = find(settings, connection, each.network).name
+            renamed = renamed or name != each.network
+            each.network = name
+    if renamed:
+        config.values.update(attachments.to_values(config.network.attachments))
+
+
+def of(container: Container) -> list[str]:
+    """The names of its networks; none for a container of an older pycontainer's, which did not keep them."""
     try:
-        return container.config.network.mode
+        network = container.config.network
     except Conflict:
-        return ""
+        return []
+    return [each.network for each in network.attachments] or [network.mode]
 
 
 def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str) -> Json:
     """As `docker network inspect` shows it, with the containers that run in it. Raises NotFound, Conflict."""
     from pycontainer.engine import containers
+    from pycontainer.monitor.clock import rfc3339
 
-    name = find(settings, name_or_id)
-    inside = [each for each in containers.list_all(connection) if each.is_active and of(each) == name]
-    stored = lease.find(connection, name)
+    network = find(settings, connection, name_or_id)
+    inside = [each for each in containers.list_all(connection) if each.is_active and network.name in of(each)]
+    stored, traits = network.stored, network.traits
+    pool = {"Subnet": stored.subnet, "Gateway": stored.gateway} if stored else {}
+    if stored and traits.ip_range:
+        pool["IPRange"] = traits.ip_range
     return {
-        "Name": name,
-        "Id": identify(settings, name),
-        "Created": NO_TIME,
+        "Name": network.name,
+        "Id": network.id,
+        "Created": rfc3339(stored.created) if stored and stored.created else NO_TIME,
         "Scope": "local",
-        "Driver": DRIVERS[name],
+        "Driver": network.driver,
         "EnableIPv4": True,
         "EnableIPv6": False,
-        "IPAM": {
-            "Driver": "default",
-            "Options": None,
-            "Config": [{"Subnet": stored.subnet, "Gateway": stored.gateway}] if stored else [],
-        },
-        "Internal": False,
+        "IPAM": {"Driver": "default", "Options": None, "Config": [pool] if pool else []},
+        "Internal": traits.internal,
         "Attachable": False,
         "Ingress": False,
         "ConfigFrom": {"Network": ""},
         "ConfigOnly": False,
-        "Containers": {
-            container.id: _endpoint(Endpoint(settings, connection, name, container), container) for container in inside
-        },
-        "Options": _options(stored),
-        "Labels": {},
+        "Containers": {each.id: _endpoint(Endpoint(settings, connection, network.name, each), each) for each in inside},
+        "Options": _options(network),
+        "Labels": traits.labels,
     }
 
 
-def _options(stored: lease.StoredNetwork | None) -> dict[str, str]:
-    if stored is None:
+def _options(network: Network) -> dict[str, str]:
+    if network.stored is None:
         return {}
+    if network.is_own:
+        return {"com.docker.network.bridge.name": network.stored.interface, **network.traits.options}
     return {
         "com.docker.network.bridge.default_bridge": "true",
         "com.docker.network.bridge.enable_icc": "true",
         "com.docker.network.bridge.enable_ip_masquerade": "true",
         "com.docker.network.bridge.host_binding_ipv4": "0.0.0.0",
-        "com.docker.network.bridge.name": stored.interface,
+        "com.docker.network.bridge.name": network.stored.interface,
     }
 
 
@@ -110,30 +153,33 @@ class Endpoint:
 
     address, gateway  IPv4, such as 10.99.0.2; empty where the network has none
     prefix_length     bits of the subnet
+    aliases           what else it is called there
     """
 
-    __slots__ = ("address", "gateway", "id", "mac_address", "network_id", "prefix_length")
+    __slots__ = ("address", "aliases", "gateway", "id", "mac_address", "names", "network_id", "prefix_length")
 
     def __init__(self, settings: Settings, connection: sqlite3.Connection, network: str, container: Container) -> None:
-        self.network_id = identify(settings, network)
+        stored = lease.find(connection, network)
+        self.network_id = (stored.id if stored else "") or identify(settings, network)
         self.id = identify(settings, network, container.id) if container.is_active else ""
         self.address, self.gateway, self.mac_address, self.prefix_length = "", "", "", 0
-        stored = lease.find(connection, network) if container.is_active else None
-        if stored is None:
+        self.aliases: list[str] = []
+        self.names: list[str] = []
+        leased = lease.lease_of(connection, network, container.id) if container.is_active else None
+        if stored is None or leased is None:
             return
-        self.address = lease.address_of(connection, network, container.id)
-        if self.address:
-            self.gateway = stored.gateway
-            _, self.prefix_length = lease.split_subnet(stored.subnet)
-            # Made of the address: see attach.py.
-            self.mac_address = (b"\x02\x42" + lease.pack_address(self.address)).hex(":")
+        self.address, self.mac_address, self.aliases = leased.address, leased.mac, leased.aliases
+        self.gateway = "" if stored.traits.internal else stored.gateway
+        _, self.prefix_length = lease.split_subnet(stored.subnet)
+        if stored.id:
+            self.names = [container.name, *self.aliases, container.id[:12]]
 
     def describe(self) -> Json:
         """As one of NetworkSettings.Networks of the Engine API."""
         return {
             "IPAMConfig": None,
             "Links": None,
-            "Aliases": None,
+            "Aliases": self.aliases or None,
             "MacAddress": self.mac_address,
             "DriverOpts": None,
             "NetworkID": self.network_id,
@@ -144,5 +190,5 @@ class Endpoint:
             "IPv6Gateway": "",
             "GlobalIPv6Address": "",
             "GlobalIPv6PrefixLen": 0,
-            "DNSNames": None,
+            "DNSNames": self.names or None,
         }

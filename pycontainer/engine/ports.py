@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pycontainer.engine.config.container import ContainerConfig
     from pycontainer.engine.containers import Container
+    from pycontainer.engine.settings import Settings
     from pycontainer.kernel.operation import Journal
     from pycontainer.network.ports import Reserved
 
@@ -71,26 +72,25 @@ def reserve(journal: Journal, connection: sqlite3.Connection, container: Contain
     return reserved
 
 
-def release(connection: sqlite3.Connection, container_id: str) -> None:
+def release(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
     """Take back what a container has published that does not run any more. Before its lease goes. Raises StepFailed."""
     row = connection.execute("SELECT ports FROM containers WHERE id=?", (container_id,)).fetchone()
     if row is None or not row[0]:
         return
     from pycontainer.engine import containers
     from pycontainer.kernel.operation import Journal
-    from pycontainer.network import attach, ports
+    from pycontainer.network import ports
 
-    stored = lease.find(connection, attach.NAME)
-    address = lease.address_of(connection, attach.NAME, container_id)
-    if stored is not None and address and _bindings(json_text.loads(row[0])):
-        ports.unpublish(Journal(), stored.interface, address)
+    if _bindings(json_text.loads(row[0])):
+        for leased in lease.leases_of(connection, container_id):
+            ports.unpublish(Journal(), settings.bridge, leased.address)
     containers.set_ports(connection, container_id, [])
 
 
 def publications(connection: sqlite3.Connection) -> list[Publication]:
     """What the containers publish, all of them: what the maps of the bridge should hold."""
     rows = connection.execute(
-        "SELECT ports, address FROM containers JOIN leases ON container_id = id WHERE ports != ''"
+        "SELECT ports, address FROM containers JOIN leases ON container_id = id WHERE ports != '' AND way_out"
     ).fetchall()
     return [Publication(binding, address) for text, address in rows for binding in _bindings(json_text.loads(text))]
 

@@ -46,7 +46,7 @@ def put_away_dead(settings: Settings, connection: sqlite3.Connection, container_
 def put_away(settings: Settings, connection: sqlite3.Connection, container_id: str) -> None:
     """Return what a container held that does not run any more; with --rm it goes itself. Raises OSError."""
     _unlink_runtime_files(settings, container_id)
-    ports.release(connection, container_id)
+    ports.release(settings, connection, container_id)
     row = connection.execute("SELECT auto_remove, status FROM containers WHERE id=?", (container_id,)).fetchone()
     if row is None or (row[0] and row[1] != "created"):
         remove(settings, connection, container_id, with_volumes=True)

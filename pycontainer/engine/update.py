@@ -46,7 +46,7 @@ def update(settings: Settings, connection: sqlite3.Connection, name: str, values
                     warnings = _warnings(container.name, path, after)
                     _write(path, before, after)
                     undo.push(_write, path, after, before)
-                    _shape(settings, container, before, after)
+                    _shape(settings, connection, container, before, after)
                     undo.push(_shape, settings, container, after, before)
             containers.set_config(connection, container.id, after)
         undo.forget()
@@ -64,11 +64,17 @@ def _write(path: str, before: ContainerConfig, after: ContainerConfig) -> None:
     runtime_limits.change(path, old, new)
 
 
-def _shape(settings: Settings, container: Container, before: ContainerConfig, after: ContainerConfig) -> None:
+def _shape(
+    settings: Settings,
+    connection: sqlite3.Connection,
+    container: Container,
+    before: ContainerConfig,
+    after: ContainerConfig,
+) -> None:
     """The rate of the network."""
     if before.network.rate == after.network.rate:
         return
-    from pycontainer.network import attach, shaping
+    from pycontainer.network import lease, names, shaping
 
     rate = shaping.Rate(*after.network.rate) if after.network.rate is not None else None
     try:
@@ -76,7 +82,9 @@ def _shape(settings: Settings, container: Container, before: ContainerConfig, af
     except ProcessLookupError:
         raise Conflict("update container", container.name, "it has just ended", "pycontainer ps -a shows it") from None
     try:
-        shaping.set_rate(Journal(), attach.link_name(container.id), pidfd, rate)
+        for leased in lease.leases_of(connection, container.id):
+            name = names.link_name(container.id, leased.network)
+            shaping.set_rate(Journal(), name, leased.link, pidfd, rate)
     finally:
         os.close(pidfd)
 

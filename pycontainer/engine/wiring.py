@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 
 from pycontainer import json_text
-from pycontainer.engine import bundle, containers, ports, user, volumes
+from pycontainer.engine import bundle, containers, user, volumes
 from pycontainer.engine.config.container import ContainerConfig
+from pycontainer.engine.networking import Networking
 from pycontainer.engine.settings import Settings
-from pycontainer.errors import StepFailed
 from pycontainer.image import overlay
 from pycontainer.image.store import Image
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import attach, files, lease
-from pycontainer.network import ports as published_ports
+from pycontainer.network import files
 from pycontainer.runtime.spec import Spec
 
 TYPE_CHECKING = False
@@ -21,13 +20,10 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-    from pycontainer.network.publication import Binding
-
 
 class Wiring:
-    """One start of a container. What it has leased stays the same over restarts: its address, its ports of the host's.
+    """One start of a container.
 
-    reserved     sockets that keep the host's ports for the container as long as somebody has them open
     root_mounts  how many mounts `prepare` has made at the root's path
     """
 
@@ -45,10 +41,7 @@ class Wiring:
         self._image = image
         self._image_config: bundle.Json = image.config.get("config") or {}
         self._journal = journal
-        self._network: attach.Network | None = None
-        self._address = ""
-        self._bindings: list[Binding] = []
-        self.reserved: list[int] = []
+        self._networking = Networking(settings, container, config, journal)
         self.root_mounts = 0
         self._directory = settings.container_directory(container.id)
 
@@ -60,26 +53,8 @@ class Wiring:
 
         Raises PycontainerError, OSError.
         """
-        if self._config.network.mode == "bridge":
-            self._network, notices = attach.ensure_bridge(
-                self._journal,
-                connection,
-                self._settings.bridge,
-                ports.publications,
-                f"{self._settings.state}/ip_forward",
-            )
-            for notice in notices:
-                notify(notice)
-            with connection:
-                connection.execute("BEGIN IMMEDIATE")
-                self._address = lease.allocate(connection, attach.NAME, self._container.id)
-            if first:
-                reserved = ports.reserve(self._journal, connection, self._container, self._image_config)
-                self._bindings, self.reserved = reserved.bindings, reserved.detach()
-            else:
-                self._bindings = ports.bound(self._container)
-        elif self._config.network.mode == "host" and self._config.network.ports:
-            notify(ports.DISCARDED)
+        # Before anything is mounted, because what is forked here outlives this process.
+        self._networking.prepare(connection, notify, self._image_config, first=first)
         root = self._settings.mount_point()
         self.root_mounts = overlay.mount_root(
             self._journal, self._image.layers, self._directory, self._container.id_maps, root
@@ -100,9 +75,7 @@ class Wiring:
         """
         config = self._config
         image = self._image_config
-        hostname = config.network.hostname or (
-            os.uname().nodename if config.network.mode == "host" else self._container.id[:12]
-        )
+        hostname = self._networking.hostname
         root_descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             wanted = config.process.user if config.process.user is not None else image.get("User") or ""
@@ -119,21 +92,21 @@ class Wiring:
             user=who,
             hostname=hostname,
             maps=self._container.id_maps,
-            files=self._write_files(connection, hostname, notify),
+            shared_network=self._networking.shared,
+            files=self._write_files(hostname, notify),
             mounts=mounts,
         )
 
-    def _write_files(
-        self, connection: sqlite3.Connection, hostname: str, notify: Callable[[str], None]
-    ) -> dict[str, str]:
+    def _write_files(self, hostname: str, notify: Callable[[str], None]) -> dict[str, str]:
         """hosts, hostname and resolv.conf: path in the container -> path on the host. Raises UsageError, OSError."""
-        stored = lease.find(connection, attach.NAME) if self._address else None
-        gateway = stored.gateway if stored else ""
-        extra = tuple(files.parse_add_host(text, gateway) for text in self._config.network.add_host)
-        shares_host = self._config.network.mode == "host"
+        if lent := self._networking.lent_files():
+            return lent
+        asked, networking = self._config.network, self._networking
+        extra = tuple(files.parse_add_host(text, networking.gateway) for text in asked.add_host)
+        host = _read("/etc/hosts") if asked.mode == "host" else ""
         texts = {
-            "/etc/resolv.conf": self._resolv_conf(notify),
-            "/etc/hosts": files.hosts(hostname, self._address, extra, _read("/etc/hosts") if shares_host else ""),
+            "/etc/resolv.conf": networking.resolv_conf(notify),
+            "/etc/hosts": files.hosts(hostname, networking.addresses, extra, host),
             "/etc/hostname": files.hostname(hostname),
         }
         paths = {}
@@ -152,38 +125,14 @@ class Wiring:
             paths[target] = path
         return paths
 
-    def _resolv_conf(self, notify: Callable[[str], None]) -> str:
-        host = _read(files.RESOLV_CONF)
-        config = self._config
-        flags = (tuple(config.network.dns), tuple(config.network.dns_search), tuple(config.network.dns_options))
-        if config.network.mode == "host" and not any(flags):
-            return host
-        if files.needs_resolved(host):
-            host = _read(files.RESOLVED_CONF) or host
-        text = files.resolv_conf(host, *flags)
-        if config.network.mode == "bridge" and not files.nameservers(text):
-            notify("no name server of the host's can be reached from the container; use --dns")
-        return text
+    @property
+    def reserved(self) -> list[int]:
+        """Sockets that keep the host's ports for the container as long as somebody has them open."""
+        return self._networking.reserved
 
     def connect(self, pid: int) -> None:
-        """Wire the network of a container that waits for its start. Raises PycontainerError."""
-        if self._network is None:
-            return
-        path = f"/proc/{pid}/ns/net"
-        try:
-            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StepFailed("open the container's network namespace", path, error.errno or 0) from None
-        try:
-            attach.attach(self._journal, self._network, self._container.id, namespace, self._address)
-            if self._config.network.rate is not None:
-                from pycontainer.network import shaping
-
-                name = attach.link_name(self._container.id)
-                shaping.set_rate(self._journal, name, namespace, shaping.Rate(*self._config.network.rate))
-            published_ports.publish(self._journal, self._network, self._container.id, self._address, self._bindings)
-        finally:
-            os.close(namespace)
+        """Wire the networks of a container that waits for its start. Raises PycontainerError."""
+        self._networking.connect(pid)
 
 
 def _read(path: str) -> str:

@@ -344,6 +344,11 @@ def set_link_up(index: int) -> Message:
     return Message("RTM_NEWLINK", ("NLM_F_ACK",), _link({}, index, up=True))
 
 
+def set_master(index: int, master: int) -> Message:
+    """Make a link a port of the bridge with the index `master`."""
+    return Message("RTM_NEWLINK", ("NLM_F_ACK",), _link({"IFLA_MASTER": master}, index))
+
+
 def del_link(name: str) -> Message:
     return Message("RTM_DELLINK", ("NLM_F_ACK",), _link({"IFLA_IFNAME": name}))
 

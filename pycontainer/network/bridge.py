@@ -18,7 +18,8 @@ from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, rules
 from pycontainer.network.files import nameservers
 from pycontainer.network.lease import StoredNetwork
-from pycontainer.network.operations import HINTS, DeleteLink, DisableIPv6, FindLink, NetworkOperation
+from pycontainer.network.names import link_name
+from pycontainer.network.operations import HINTS, DeleteLink, DisableIPv6, FindLink, NetworkOperation, SetMaster
 from pycontainer.network.publication import Publication
 
 # Away from what others take by themselves: docker 172.17 and up and 192.168, podman 10.88 and up, libvirt 192.168.122,
@@ -35,48 +36,82 @@ MTU = 1500  # bytes; less where the host's own way out carries less
 def make(
     journal: Journal,
     connection: sqlite3.Connection,
-    name: str,
-    interface: str,
+    wish: StoredNetwork,
     table: str,
     published: list[Publication],
 ) -> list[str]:
-    """Make what is missing of the network `name`; lines to show the user. `published` is what its containers publish.
+    """Make what is missing of a network; lines to show the user. `published` is what the containers of all publish.
+
+    wish  its row; of a new one the subnet and the gateway may be "", for what is free
 
     Runs inside the caller's transaction. Every step may have been done before: what was killed half way is continued
     here. Raises Conflict, HostError, StepFailed.
     """
     from pyroute2 import IPRoute
 
+    name, interface = wish.name, wish.interface
     with Netlink(NETLINK_ROUTE) as netlink, IPRoute() as route:
         found = journal.perform(FindLink(netlink, interface, "a bridge that is there is kept"))
         survey = journal.perform(SurveyHost(route, interface))
         assert isinstance(survey, Survey)
+        others = [each for each in lease.find_all(connection) if each.name != name]
+        survey = survey._replace(taken=survey.taken + [IPv4Network(each.subnet) for each in others])
         stored = lease.find(connection, name)
         leases = lease.lease_count(connection, name)
-        subnet = plan_subnet(stored, bool(found), bool(leases), survey)
+        if wish.id and not wish.subnet:
+            subnet = choose_subnet(survey.taken)
+        elif wish.id:
+            subnet = IPv4Network(wish.subnet) if stored and found else check_subnet(wish, survey)
+        else:
+            subnet = plan_subnet(stored, bool(found), bool(leases), survey)
         gateway = str(survey.own.ip) if survey.own and survey.own.network == subnet else str(subnet[1])
-        lease.store(connection, StoredNetwork(name, interface, str(subnet), gateway))
+        gateway = wish.gateway if wish.id and wish.gateway else gateway
+        wish = StoredNetwork(name, interface, str(subnet), gateway, wish.id, wish.created, wish.traits)
+        lease.store(connection, wish)
         if not found:
-            journal.perform(CreateBridge(route, interface, gateway, survey.mtu))
+            mtu = wish.traits.mtu or survey.mtu
+            journal.perform(CreateBridge(route, interface, gateway, mtu))
         try:
             link = journal.perform(FindLink(netlink, interface, "its index, by which the next messages name it"))
             if not isinstance(link, Link):
                 raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
             journal.perform(DisableIPv6(interface))
             journal.perform(AddBridgeAddress(route, interface, link.index, gateway, subnet))
-            journal.perform(rules.ApplyRules(table, interface, str(subnet), published))
+            journal.perform(rules.ApplyRules(table, lease.find_all(connection), published))
+            if leases:
+                _plug_in(journal, connection, netlink, wish, link)
             # Last, because a bridge that is up is taken as complete.
             journal.perform(SetBridgeUp(route, interface, link.index))
         except PycontainerError:
             if not found:
                 journal.perform(DeleteLink(netlink, interface, "half a network is worse than none"))
             raise
-    notices = []
-    if leases and not found:
-        notices.append(
-            f"the bridge {interface} was gone and is made again; a container that ran on it is cut off: restart it"
-        )
-    return notices + rules.forward_notices(journal, interface)
+    return rules.forward_notices(journal, interface)
+
+
+def _plug_in(
+    journal: Journal, connection: sqlite3.Connection, netlink: Netlink, network: StoredNetwork, bridge: Link
+) -> None:
+    """The cables of the containers that run, into a bridge that was gone: their ends have stayed."""
+    for leased in lease.leases_in(connection, network.name):
+        name = link_name(leased.container_id, network.name)
+        link = journal.perform(FindLink(netlink, name, "a cable that was in the bridge before"))
+        if isinstance(link, Link) and link.master != bridge.index:
+            journal.perform(SetMaster(netlink, name, link.index, network.interface, bridge.index))
+
+
+def remove(
+    journal: Journal,
+    connection: sqlite3.Connection,
+    network: StoredNetwork,
+    table: str,
+    published: list[Publication],
+) -> None:
+    """Take away what `make` has made, with the row. Inside the caller's transaction. Raises HostError, StepFailed."""
+    lease.delete(connection, network.name)
+    with Netlink(NETLINK_ROUTE) as netlink:
+        journal.perform(DeleteLink(netlink, network.interface, "nobody is in the network"))
+    journal.perform(rules.ApplyRules(table, lease.find_all(connection), published))
 
 
 class Survey(NamedTuple):
@@ -107,6 +142,20 @@ def plan_subnet(stored: StoredNetwork | None, exists: bool, leased: bool, survey
             "remove the containers that hold addresses of this network, or the host's route; then it can move",
         )
     return choose_subnet(survey.taken)
+
+
+def check_subnet(wish: StoredNetwork, survey: Survey) -> IPv4Network:
+    """The subnet that a user has chosen, or that was chosen once. Raises Conflict where the host uses it otherwise."""
+    subnet = IPv4Network(wish.subnet)
+    clash = next((other for other in survey.taken if other.overlaps(subnet)), None)
+    if clash is not None:
+        raise Conflict(
+            f"set up network {wish.name}",
+            wish.subnet,
+            f"it overlaps {clash}, which is another network's or the host's",
+            "see `ip route` and `pycontainer network inspect`; a network without --subnet takes what is free",
+        )
+    return subnet
 
 
 def choose_subnet(taken: list[IPv4Network]) -> IPv4Network:

@@ -6,6 +6,10 @@ import _socket
 
 from pycontainer.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 RESOLV_CONF = "/etc/resolv.conf"
 # systemd-resolved's list of the servers behind its own 127.0.0.53.
 RESOLVED_CONF = "/run/systemd/resolve/resolv.conf"
@@ -52,6 +56,23 @@ def resolv_conf(
     return "".join(f"{line}\n" for line in lines)
 
 
+def exchange_servers(text: str, ours: set[str], chosen: list[str]) -> str:
+    """A resolv.conf with `chosen` in place of its first name server that is one of `ours`.
+
+    Where it has none of them, `chosen` comes first of all; what else it says stays.
+    """
+    lines = text.splitlines()
+    mine = [
+        number
+        for number, line in enumerate(lines)
+        if line.split()[:1] == ["nameserver"] and line.split()[1:2] and line.split()[1] in ours
+    ]
+    place = mine[0] if mine else 0
+    rest = [line for number, line in enumerate(lines) if number not in mine]
+    new = [f"nameserver {server}" for server in chosen]
+    return "".join(f"{line}\n" for line in [*rest[:place], *new, *rest[place:]])
+
+
 def parse_add_host(argument: str, gateway: str) -> tuple[str, str]:
     """`--add-host NAME:ADDRESS` (or NAME=ADDRESS) as name and address; host-gateway is the host. Raises UsageError."""
     name, _, address = argument.partition("=" if "=" in argument else ":")
@@ -65,8 +86,10 @@ def parse_add_host(argument: str, gateway: str) -> tuple[str, str]:
     return name, address
 
 
-def hosts(hostname: str = "", address: str = "", extra: tuple[tuple[str, str], ...] = (), host: str = "") -> str:
-    """A hosts file: localhost, `extra` names with their addresses, the container's own address with its name.
+def hosts(
+    hostname: str = "", addresses: Sequence[str] = (), extra: tuple[tuple[str, str], ...] = (), host: str = ""
+) -> str:
+    """A hosts file: localhost, `extra` names with their addresses, the container's own addresses with its name.
 
     `host` is the host's own file, which stands in for the first part with `--network host`.
     """
@@ -74,8 +97,8 @@ def hosts(hostname: str = "", address: str = "", extra: tuple[tuple[str, str], .
     text = text or LOCALHOST
     for name, other in extra:
         text += f"{other}\t{name}\n"
-    if address and hostname:
-        short = hostname.partition(".")[0]
+    short = hostname.partition(".")[0]
+    for address in addresses if hostname else ():
         text += f"{address}\t{hostname}" + (f" {short}\n" if short != hostname else "\n")
     return text
 

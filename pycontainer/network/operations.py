@@ -21,17 +21,12 @@ from pycontainer.kernel.netlink import (
     parse_address,
     set_hairpin,
     set_link_up,
+    set_master,
     socket_in_namespace,
 )
 from pycontainer.kernel.operation import Operation
 
 IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
-# What the nft table says of itself. The number is raised with every change of rules.program: a table that says
-# anything else is made anew.
-TABLE_COMMENT = "pycontainer, rules 2"
-# How many rules rules.program writes.
-RULES = 9
-
 CARRIER_ATTEMPTS = 200  # a millisecond apart
 
 HINTS = {
@@ -117,14 +112,15 @@ class AwaitCarrier(Request):
 
 
 class FindTable(Request):
-    """Its result says whether the nft table of family ip exists, with the rules of this version."""
+    """Its result says whether the nft table of family ip exists, and says of itself that it has these rules."""
 
     protocol = "NETLINK_NETFILTER"
     step = "find nft table"
     reason = "are the address translation rules there"
 
-    def __init__(self, netlink: Netlink, table: str) -> None:
+    def __init__(self, netlink: Netlink, table: str, comment: str) -> None:
         super().__init__(netlink, get_table(table), table, f"nft list table ip {table}")
+        self.comment = comment
 
     def execute(self) -> bool:
         try:
@@ -134,7 +130,7 @@ class FindTable(Request):
             if error.errno in (errno.ENOENT, errno.EINVAL):
                 return False
             raise
-        return table_comment(payloads[0]) == TABLE_COMMENT
+        return table_comment(payloads[0]) == self.comment
 
 
 class FindRules(Request):
@@ -144,11 +140,12 @@ class FindRules(Request):
     step = "find nft rules"
     reason = "a table whose rules somebody has flushed is still there"
 
-    def __init__(self, netlink: Netlink, table: str) -> None:
+    def __init__(self, netlink: Netlink, table: str, count: int) -> None:
         super().__init__(netlink, get_rules(table), table, f"nft list table ip {table}")
+        self.count = count
 
     def execute(self) -> bool:
-        return len(self.netlink.dump(self.message)) == RULES
+        return len(self.netlink.dump(self.message)) == self.count
 
 
 class FindAddress(Request):
@@ -259,14 +256,22 @@ class CreateVeth(Request):
     reason = "a cable: one end is a port of the bridge, the other is the container's eth0"
 
     def __init__(
-        self, netlink: Netlink, name: str, bridge: str, master: int, mtu: int, peer_address: bytes, netns: int
+        self,
+        netlink: Netlink,
+        name: str,
+        bridge: str,
+        master: int,
+        mtu: int,
+        peer_address: bytes,
+        netns: int,
+        peer: str = "eth0",
     ) -> None:
         super().__init__(
             netlink,
-            new_veth(name, master, mtu, "eth0", peer_address, netns),
+            new_veth(name, master, mtu, peer, peer_address, netns),
             name,
             f"ip link add {name} mtu {mtu} master {bridge} up type veth "
-            f"peer name eth0 mtu {mtu} address {peer_address.hex(':')} netns /proc/{os.getpid()}/fd/{netns}",
+            f"peer name {peer} mtu {mtu} address {peer_address.hex(':')} netns /proc/{os.getpid()}/fd/{netns}",
         )
 
 
@@ -287,6 +292,16 @@ class DeleteLink(Request):
                 raise
 
 
+class SetMaster(Request):
+    """Plug the host's end of a container's cable into a bridge."""
+
+    step = "plug into the bridge"
+    reason = "the bridge was gone, and is made again: the cables of those that run are plugged in again"
+
+    def __init__(self, netlink: Netlink, name: str, index: int, bridge: str, master: int) -> None:
+        super().__init__(netlink, set_master(index, master), name, f"ip link set dev {name} master {bridge}")
+
+
 class OpenSocket(NetworkOperation):
     """Its result is a Netlink of the network namespace `netns`."""
 
@@ -304,9 +319,11 @@ class AddAddress(Request):
     step = "add address"
     reason = "the address that is leased to this container"
 
-    def __init__(self, netlink: Netlink, netns: int, index: int, address: bytes, prefix_length: int) -> None:
+    def __init__(
+        self, netlink: Netlink, netns: int, index: int, address: bytes, prefix_length: int, name: str = "eth0"
+    ) -> None:
         text = ".".join(str(byte) for byte in address)
-        command = f"ip address add {text}/{prefix_length} broadcast + dev eth0"
+        command = f"ip address add {text}/{prefix_length} broadcast + dev {name}"
         super().__init__(
             netlink, new_address(index, address, prefix_length), f"{text}/{prefix_length}", in_namespace(netns, command)
         )

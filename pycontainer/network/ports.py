@@ -15,7 +15,7 @@ import errno
 
 from pycontainer.errors import Conflict, StepFailed
 from pycontainer.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Link, Netlink
-from pycontainer.network.attach import link_name, table_name
+from pycontainer.network.names import link_name, table_name
 from pycontainer.network.operations import FindLink, SetHairpin
 from pycontainer.network.publication import PROTOCOLS, Binding, Publication, Wanted
 from pycontainer.network.translation import (
@@ -120,7 +120,7 @@ def publish(journal: Journal, network: Network, container_id: str, address: str,
     # Not before there is something to reach, because it is one more thing that the rules have to guard.
     if not journal.perform(ReadLocalRouting(network.interface)):
         journal.perform(EnableLocalRouting(network.interface))
-    name = link_name(container_id)
+    name = link_name(container_id, network.name)
     with Netlink(NETLINK_ROUTE) as route:
         # Because where br_netfilter is loaded, what a container sends to itself this way never leaves the bridge.
         link = journal.perform(FindLink(route, name, "its index, by which the next message names it"))
@@ -128,7 +128,7 @@ def publish(journal: Journal, network: Network, container_id: str, address: str,
             journal.perform(SetHairpin(route, name, link.index))
     publications = [Publication(binding, address) for binding in bindings]
     with Netlink(NETLINK_NETFILTER) as netfilter:
-        _add(journal, netfilter, table_name(network.interface), publications)
+        _add(journal, netfilter, network.table, publications)
         for protocol in PROTOCOLS:
             concerned = [publication for publication in publications if publication.binding.protocol == protocol]
             if concerned and protocol != "tcp":

@@ -71,16 +71,16 @@ class Names:
 class Resolver:
     """Answers what comes to sockets that are bound, and listening if they are TCP's. They stay the caller's.
 
-    `names` is asked at every query, `upstreams`, the host's name servers, at each that is forwarded. They listen at
-    `port`.
+    `names` is asked at every query, `upstreams`, the name servers for all else, at each that is forwarded; both for the
+    address of who asks. Those listen at `port`.
     """
 
     def __init__(
         self,
         udp: list[socket.socket],
         tcp: list[socket.socket],
-        names: Callable[[], Names],
-        upstreams: Callable[[], list[str]],
+        names: Callable[[str], Names],
+        upstreams: Callable[[str], list[str]],
         port: int = PORT,
     ) -> None:
         self._udp = udp
@@ -121,7 +121,7 @@ class Resolver:
                 data, client = source.recvfrom(_LONGEST)
             except OSError:
                 return
-            self._handle(data, False, functools.partial(_send, source, client))
+            self._handle(client[0], data, False, functools.partial(_send, source, client))
 
     def _listen(self) -> None:
         for each in self._tcp:
@@ -134,14 +134,15 @@ class Resolver:
 
     def _accept(self, listener: socket.socket) -> None:
         try:
-            client, _ = listener.accept()
+            client, (address, *_) = listener.accept()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
                 # It stays ready, and this loop would turn for nothing.
                 self._stop_listening()
                 self._loop.after(_PAUSE, self._listen_again)
             return
-        self._connections.add(_Connection(self._loop, client, self._handle, self._ended))
+        handle = functools.partial(self._handle, address)
+        self._connections.add(_Connection(self._loop, client, handle, self._ended))
         if len(self._connections) >= _CONNECTIONS:
             self._stop_listening()
 
@@ -153,8 +154,8 @@ class Resolver:
         if len(self._connections) < _CONNECTIONS:
             self._listen()
 
-    def _handle(self, data: bytes, over_tcp: bool, reply: Reply) -> None:
-        """Call `reply` once, now or later, with the answer; with None for what gets none."""
+    def _handle(self, client: str, data: bytes, over_tcp: bool, reply: Reply) -> None:
+        """Call `reply` once, now or later, with the answer; with None for what gets none. `client` is an address."""
         # No number to answer under; or an answer, and two servers could go on answering each other's for ever.
         if len(data) < _HEADER or data[2] & 0x80:
             reply(None)
@@ -163,7 +164,7 @@ class Resolver:
         if query.rcode:
             reply(query.answer(query.rcode))
             return
-        records = self._find(query)
+        records = self._find(query, self._names(client))
         if records is not None:
             reply(query.answer(RCODE.NOERROR, records, _LONGEST if over_tcp else query.size))
             return
@@ -173,15 +174,14 @@ class Resolver:
 
         # Where there are none, as in a network without a way out, done(None) comes at once: SERVFAIL, as docker says.
         # NXDOMAIN would claim that there is no such name, which nobody here knows and which a client may remember.
-        self._forwarder.ask(data, query.question_bytes, self._others(), over_tcp, done)
+        self._forwarder.ask(data, query.question_bytes, self._others(client), over_tcp, done)
 
-    def _others(self) -> list[str]:
+    def _others(self, client: str) -> list[str]:
         """Whom to ask: not ourselves, who would ask again."""
-        return [each for each in self._upstreams() if _canonical(each) not in self._own]
+        return [each for each in self._upstreams(client) if _canonical(each) not in self._own]
 
-    def _find(self, query: _Query) -> list[RD] | None:
+    def _find(self, query: _Query, names: Names) -> list[RD] | None:
         """What is known of the name that is asked for; nothing of that type is [], an unknown name None."""
-        names = self._names()
         addresses = names.addresses_of(query.name)
         if addresses is not None:
             if query.type == QTYPE.A:

@@ -1,7 +1,6 @@
-"""The packet filter rules: one nft(8) table of our own, and a look at what the host's other tables do to us.
+"""The packet filter rules are applied, by nft(8); and a look at what the host's other tables do to us.
 
-A verdict in one table cannot undo another's drop: every base chain of a hook sees the packet. Where the host's
-firewall drops what is forwarded, we can only say so.
+Where the host's firewall drops what is forwarded, we can only say so.
 """
 
 from __future__ import annotations
@@ -15,55 +14,13 @@ from typing import Any
 from pycontainer.errors import HostError
 from pycontainer.kernel import record
 from pycontainer.kernel.operation import Journal
-from pycontainer.network.operations import TABLE_COMMENT, NetworkOperation
-from pycontainer.network.publication import MAPS, PROTOCOLS, VALUE, Publication, by_map
+from pycontainer.network import ruleset
+from pycontainer.network.lease import StoredNetwork
+from pycontainer.network.operations import NetworkOperation
+from pycontainer.network.publication import Publication
 
 # Where sbin is not in a user's PATH (su without a login shell).
 SBIN = "/usr/sbin:/sbin"
-
-
-def program(table: str, interface: str, subnet: str, published: list[Publication]) -> str:
-    """What `nft -f -` reads: applied whole or not at all, as often as one likes. The table is made anew.
-
-    guard    before anything else sees a packet: 127.0.0.0/8 means this host and nobody behind the bridge, and nobody
-             outside gets to a container's own address, past what is published
-    publish  the look into the maps of published ports, the more particular key first; for what is addressed to this
-             host, by others (prerouting; 127.0.0.0/8 is never theirs) and by itself (output)
-    """
-    bridge = f'"{interface}"'
-    lines = [
-        f"add table ip {table}",
-        f"delete table ip {table}",
-        f'add table ip {table} {{ comment "{TABLE_COMMENT}"; }}',
-        *(f"add map ip {table} {name} {{ type {key} : {VALUE}; }}" for name, key in MAPS.items()),
-        f"add chain ip {table} guard {{ type filter hook prerouting priority raw; policy accept; }}",
-        f"add rule ip {table} guard iifname {bridge} ip saddr 127.0.0.0/8 drop",
-        f"add rule ip {table} guard iifname {bridge} ip daddr 127.0.0.0/8 drop",
-        f'add rule ip {table} guard iifname != {{ "lo", {bridge} }} ip daddr {subnet} drop',
-        f"add chain ip {table} publish",
-        *(f"add rule ip {table} publish {rule}" for rule in _LOOK_UP),
-        f"add chain ip {table} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}",
-        f"add rule ip {table} prerouting ip daddr != 127.0.0.0/8 fib daddr type local jump publish",
-        # By number, because nft knows the name dstnat for prerouting only.
-        f"add chain ip {table} output {{ type nat hook output priority -100; policy accept; }}",
-        f"add rule ip {table} output fib daddr type local jump publish",
-        f"add chain ip {table} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
-        f"add rule ip {table} postrouting ip saddr {subnet} oifname != {bridge} masquerade",
-        # What a container or 127.0.0.1 sends through a published port has to come back by the way that it went.
-        f"add rule ip {table} postrouting oifname {bridge} ct status dnat "
-        f"ip saddr {{ 127.0.0.0/8, {subnet} }} masquerade",
-        *(f"add element ip {table} {name} {{ {', '.join(map(str, members))} }}" for name, members in by_map(published)),
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-_LOOK_UP = [
-    f"meta l4proto {{ {', '.join(PROTOCOLS)} }} dnat to {key} map @{name}"
-    for key, name in (
-        ("ip daddr . meta l4proto . th dport", "published_at"),
-        ("meta l4proto . th dport", "published"),
-    )
-]
 
 
 class ApplyRules(NetworkOperation):
@@ -72,9 +29,9 @@ class ApplyRules(NetworkOperation):
         "outside nobody knows the containers' subnet: what leaves takes the host's address, what is published enters"
     )
 
-    def __init__(self, table: str, interface: str, subnet: str, published: list[Publication]) -> None:
+    def __init__(self, table: str, networks: list[StoredNetwork], published: list[Publication]) -> None:
         self.path = table
-        self.program = program(table, interface, subnet, published)
+        self.program = ruleset.program(table, networks, published)
 
     def shell(self) -> str:
         return f"nft '{'; '.join(self.program.splitlines())}'"

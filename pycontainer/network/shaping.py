@@ -71,10 +71,10 @@ class LiftRate(Request):
                 raise
 
 
-def set_rate(journal: Journal, name: str, netns: int, rate: Rate | None) -> None:
+def set_rate(journal: Journal, name: str, inside_name: str, netns: int, rate: Rate | None) -> None:
     """Limit both directions of a container's cable, or lift the limit.
 
-    name   of the host's end
+    name   of the host's end; inside_name is that of the other end
     netns  descriptor of the container's network namespace, or a pidfd of a process in it
 
     Raises StepFailed.
@@ -82,7 +82,7 @@ def set_rate(journal: Journal, name: str, netns: int, rate: Rate | None) -> None
     with Netlink(NETLINK_ROUTE) as route:
         _at(journal, route, name, rate)
     with journal.perform(OpenSocket(netns)) as inside:
-        _at(journal, inside, "eth0", rate, netns)
+        _at(journal, inside, inside_name, rate, netns)
 
 
 def _at(journal: Journal, netlink: Netlink, name: str, rate: Rate | None, netns: int = -1) -> None:

@@ -8,6 +8,7 @@ import pytest
 from conftest import Pycontainer
 
 from pycontainer.engine import containers, database
+from pycontainer.network import lease
 
 # Version -> the tables as it made them, where they were others.
 OLDER = {
@@ -32,10 +33,22 @@ DROP TABLE events; DROP TABLE volumes; DROP TABLE mounts; DROP TABLE verificatio
 """,
 }
 OLDER[2] = ";\n".join((OLDER[1].partition(";")[0], *containers.MIGRATIONS[1], "DROP TABLE verifications"))
+OLDER[3] = ";\n".join((OLDER[1].partition(";")[0], *containers.MIGRATIONS[1]))
+# Until then networks had no traits.
+_NETWORKS = """;
+DROP TABLE networks; DROP TABLE leases;
+CREATE TABLE networks (
+    name TEXT PRIMARY KEY, interface TEXT NOT NULL UNIQUE, subnet TEXT NOT NULL, gateway TEXT NOT NULL);
+CREATE TABLE leases (
+    network TEXT NOT NULL REFERENCES networks (name), address TEXT NOT NULL, container_id TEXT NOT NULL,
+    PRIMARY KEY (network, address), UNIQUE (network, container_id));
+INSERT INTO networks VALUES ('bridge', 'pyct9', '10.99.0.0/20', '10.99.0.1')
+"""
+OLDER = {version: tables + _NETWORKS for version, tables in OLDER.items()}
 
 
 def test_every_migration_is_tested() -> None:
-    assert set(OLDER) == set(containers.MIGRATIONS) == set(range(1, database._VERSION))
+    assert set(OLDER) == {*containers.MIGRATIONS, *lease.MIGRATIONS} == set(range(1, database._VERSION))
 
 
 def shape(connection: sqlite3.Connection) -> dict[str, list[tuple]]:
@@ -71,6 +84,7 @@ def test_an_older_database_is_brought_up_to_date(pycontainer: Pycontainer, busyb
     assert connection.execute("PRAGMA user_version").fetchone() == (database._VERSION,)
     connection.close()
     pycontainer("run", "--rm", "--network", "none", "busybox", "true", check=True)
+    assert "pyct9" in pycontainer("network", "inspect", "bridge", check=True).stdout
     pycontainer("rm", "old", check=True)
 
 

@@ -19,11 +19,11 @@ import os, sqlite3
 from pycontainer.kernel.netlink import NETLINK_ROUTE, Netlink
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, operations
-from pycontainer.network.attach import ensure_bridge
+from pycontainer.network.attach import ensure
 connection = sqlite3.connect(":memory:", isolation_level=None)
 connection.executescript(lease.SCHEMA)
 journal = Journal(1)
-network, _ = ensure_bridge(journal, connection, "pyct0")
+(network,), _ = ensure(journal, connection, ["bridge"], "pyct0")
 netns = os.open("/proc/self/ns/net", os.O_RDONLY)
 with Netlink(NETLINK_ROUTE) as netlink:
     mac = bytes([2, 66, 192, 0, 2, 9])

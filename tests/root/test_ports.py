@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from bridges import ensure_bridge
 
 from pycontainer.errors import PycontainerError, StepFailed
 from pycontainer.kernel.namespace import CLONE_NEWNET, setns, unshare
@@ -27,7 +28,7 @@ from pycontainer.kernel.netfilter import Flow, get_flows_to
 from pycontainer.kernel.netlink import NETLINK_NETFILTER, Netlink
 from pycontainer.kernel.operation import Journal, Operation
 from pycontainer.network import lease, ports, rules
-from pycontainer.network.attach import attach, ensure_bridge
+from pycontainer.network.attach import attach
 from pycontainer.network.publication import ANY, Binding, Publication, Wanted
 
 BRIDGE = "pyct0"
@@ -80,7 +81,7 @@ class Lan:
     def start(self, address: str) -> int:
         netns = self.new_namespace()
         shell("ip link set lo up", netns)
-        attach(Journal(), self.network, IDS[address], netns, address)
+        attach(Journal(), self.network, lease.Lease("bridge", address, IDS[address], "", "", "eth0", 1), netns)
         return netns
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ CASES: dict[str, tuple[list[str], int, list[str]]] = {
     "unknown user": (["-u", "nosuch", "busybox", "true"], 125, ["--user", "nosuch", "passwd"]),
     "unknown group": (["-u", "0:nosuch", "busybox", "true"], 125, ["--user", "nosuch", "group"]),
     "bad capability": (["--cap-add", "FLY", "busybox", "true"], 125, ["--cap-add", "'FLY'"]),
-    "bad network": (["--network", "mine", "busybox", "true"], 125, ["--network", "'mine'"]),
+    "bad network": (["--network", "a b", "busybox", "true"], 125, ["--network", "'a b'"]),
     "bad volume": (["-v", "/a:/b:/c:/d", "busybox", "true"], 125, ["--volume", "SRC:]DST"]),
     "bad name": (["--name", "a b", "busybox", "true"], 125, ["--name", "'a b'"]),
     "bad workdir": (["-w", "srv", "busybox", "true"], 125, ["--workdir", "absolute"]),

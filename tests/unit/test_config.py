@@ -316,8 +316,8 @@ def test_networks(text: str | None, name: str) -> None:
 @pytest.mark.parametrize(
     ("flag", "text"),
     [
-        ("network", "bogus"),
-        ("network", "container:x"),
+        ("network", "a b"),
+        ("network", "container:"),
         ("userns", "keep-id"),
         ("workdir", "srv"),
         ("workdir", "./srv"),

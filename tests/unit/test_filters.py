@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from pycontainer.engine.events import Event
 from pycontainer.engine.volumes import Volume
 from pycontainer.errors import NotFound, UsageError
 from pycontainer.image.store import Image
+from pycontainer.network import lease
 
 ROOT: Any = SimpleNamespace(root="/nowhere", state="/nowhere", bridge="none")
 NOW = 1_800_000_000.0
@@ -285,8 +287,28 @@ def test_volumes(texts: list[str], names: str, populated: Any) -> None:
     ],
 )
 def test_networks(texts: list[str], names: str) -> None:
-    wanted = filters.network_filter(ROOT, Filters(texts, filters.NETWORK))
-    assert [name for name in networks.DRIVERS if wanted(name)] == names.split()
+    wanted = filters.network_filter(sqlite3.connect(":memory:"), Filters(texts, filters.NETWORK))
+    known = [networks.Network(ROOT, name, None) for name in networks.DRIVERS]
+    assert [network.name for network in known if wanted(network)] == names.split()
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["type=custom"], True),
+        (["type=builtin"], False),
+        (["label=a=b"], True),
+        (["label=a=c"], False),
+        (["id=ffff"], True),
+        (["name=mine", "driver=bridge"], True),
+    ],
+)
+def test_a_network_of_a_users(texts: list[str], expected: bool) -> None:
+    stored = lease.StoredNetwork(
+        "mine", "pyc-x", "10.98.0.0/24", "10.98.0.1", "f" * 64, 1.0, lease.Traits(labels={"a": "b"})
+    )
+    wanted = filters.network_filter(sqlite3.connect(":memory:"), Filters(texts, filters.NETWORK))
+    assert wanted(networks.Network(ROOT, "mine", stored)) is expected
 
 
 def test_a_kind_of_network_that_there_is_none_of() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from ipaddress import IPv4Interface, IPv4Network
 from typing import Any
@@ -11,10 +10,9 @@ import pytest
 
 from pycontainer.errors import Conflict, HostError, UsageError
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import attach, operations, rules
+from pycontainer.network import attach, names, rules, ruleset
 from pycontainer.network.bridge import POOLS, Survey, choose_subnet, plan_subnet
-from pycontainer.network.lease import StoredNetwork
-from pycontainer.network.operations import TABLE_COMMENT
+from pycontainer.network.lease import StoredNetwork, Traits
 from pycontainer.network.publication import Binding, Publication
 
 STORED = StoredNetwork("bridge", "pyc0", "10.99.0.0/20", "10.99.0.1")
@@ -69,14 +67,16 @@ def test_a_stored_subnet_that_collides_moves_only_without_leases() -> None:
 @pytest.mark.parametrize("interface", ["", "a" * 16, "a b", "a/b", "a;b", 'a"', "é", "-"])
 def test_names_that_are_no_links(interface: str) -> None:
     with pytest.raises(UsageError, match="not a name for a link"):
-        attach.ensure_bridge(Journal(), sqlite3.connect(":memory:"), interface)
+        attach.ensure(Journal(), sqlite3.connect(":memory:"), ["bridge"], interface)
 
 
 def test_names_follow_from_bridge_and_container() -> None:
-    assert attach.table_name("pyc0") == "pycontainer"
-    assert attach.table_name("pyct1") == "pycontainer_pyct1"
-    assert attach.link_name("0123456789abcdef" * 4) == "pyc0123456789ab"
-    assert len(attach.link_name("f" * 64)) == 15
+    assert names.table_name("pyc0") == "pycontainer"
+    assert names.table_name("pyct1") == "pycontainer_pyct1"
+    assert names.link_name("0123456789abcdef" * 4) == "pyc0123456789ab"
+    assert len(names.link_name("f" * 64)) == 15
+    others = {names.link_name(container, network) for container in ("a" * 64, "b" * 64) for network in ("one", "two")}
+    assert len(others) == 4 and all(len(name) == 15 and name.startswith("pyc") for name in others)
 
 
 def chain(name: str, table: str = "filter", family: str = "ip", **base: str) -> dict[str, Any]:
@@ -111,26 +111,39 @@ def test_chains_that_drop_forwarded_packets(ruleset: list[dict[str, Any]], found
 
 def test_remedy_uses_dockers_chain_for_it() -> None:
     assert "iptables -I FORWARD -i pyc0 -j ACCEPT" in rules.remedy([DROPPING], "ip", "filter", "FORWARD", "pyc0")
-    ruleset = [DROPPING, chain("DOCKER-USER")]
-    assert "iptables -I DOCKER-USER -i pyc0 -j ACCEPT" in rules.remedy(ruleset, "ip", "filter", "FORWARD", "pyc0")
+    known = [DROPPING, chain("DOCKER-USER")]
+    assert "iptables -I DOCKER-USER -i pyc0 -j ACCEPT" in rules.remedy(known, "ip", "filter", "FORWARD", "pyc0")
     assert "nft insert rule inet fw f iifname pyc0 accept" in rules.remedy([], "inet", "fw", "f", "pyc0")
 
 
 def test_program_touches_only_its_own_table() -> None:
     publication = Publication(Binding("tcp", 80, "0.0.0.0", 8080), "10.99.0.2")
-    lines = rules.program("pycontainer", "pyc0", "10.99.0.0/20", [publication]).splitlines()
+    lines = ruleset.program("pycontainer", [STORED], [publication]).splitlines()
     assert lines[:2] == ["add table ip pycontainer", "delete table ip pycontainer"]
     assert lines[-1] == "add element ip pycontainer published { tcp . 8080 : 10.99.0.2 . 80 }"
     assert all(line.split()[2:4] == ["ip", "pycontainer"] for line in lines)
 
 
-def test_the_number_of_rules_is_known() -> None:
-    text = rules.program("t", "pyc0", "10.99.0.0/20", [])
-    assert sum(line.startswith("add rule ") for line in text.splitlines()) == operations.RULES
+INTERNAL = StoredNetwork("in", "pyc-in", "10.99.16.0/20", "10.99.16.1", "i" * 64, 1.0, Traits(internal=True))
 
 
-def test_other_rules_have_another_number() -> None:
-    """An installation keeps its table as long as the comment is the same: whoever changes the rules changes both."""
-    text = rules.program("pycontainer", "pyc0", "10.99.0.0/20", [])
-    assert TABLE_COMMENT == "pycontainer, rules 2"
-    assert hashlib.sha256(text.encode()).hexdigest()[:16] == "19e7f26a8ae3f4b9"
+@pytest.mark.parametrize("networks", [[], [STORED], [STORED, INTERNAL]])
+def test_the_number_of_rules_is_known(networks: list[StoredNetwork]) -> None:
+    text = ruleset.program("t", networks, [])
+    assert sum(line.startswith("add rule ") for line in text.splitlines()) == ruleset.count(networks)
+
+
+def test_other_rules_say_so() -> None:
+    """An installation keeps its table as long as the comment is the same."""
+    assert ruleset.comment([STORED]) == ruleset.comment([StoredNetwork("bridge", "pyc0", "10.99.0.0/20", "10.99.0.1")])
+    others = [[], [INTERNAL], [STORED, INTERNAL], [StoredNetwork("bridge", "pyc0", "10.99.0.0/21", "10.99.0.1")]]
+    assert len({ruleset.comment(each) for each in [[STORED], *others]}) == 5
+    assert f'comment "{ruleset.comment([STORED])}"' in ruleset.program("pycontainer", [STORED], [])
+
+
+def test_nothing_gets_out_of_an_internal_network() -> None:
+    lines = ruleset.program("t", [STORED, INTERNAL], []).splitlines()
+    assert 'add rule ip t forward iifname "pyc-in" oifname != "pyc-in" drop' in lines
+    assert 'add rule ip t forward oifname "pyc-in" iifname != "pyc-in" drop' in lines
+    assert not any("10.99.16.0/20 oifname" in line and "masquerade" in line for line in lines)
+    assert not any(' forward iifname "pyc0"' in line for line in lines)

@@ -64,14 +64,14 @@ def test_dns_must_be_an_address(server: str) -> None:
 
 
 def test_hosts_of_a_container_on_the_bridge() -> None:
-    text = files.hosts("web.example.org", "10.99.0.2", (("db", "10.99.0.3"),))
+    text = files.hosts("web.example.org", ["10.99.0.2"], (("db", "10.99.0.3"),))
     assert text.startswith("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost")
     assert text.endswith("10.99.0.3\tdb\n10.99.0.2\tweb.example.org web\n")
 
 
 def test_hosts_without_an_address_names_localhost_only() -> None:
     assert files.hosts("web") == files.LOCALHOST
-    assert files.hosts("web", "10.99.0.2").endswith("10.99.0.2\tweb\n")
+    assert files.hosts("web", ["10.99.0.2"]).endswith("10.99.0.2\tweb\n")
 
 
 def test_hosts_on_the_hosts_network_extends_the_hosts_file() -> None:

@@ -10,7 +10,7 @@ import pytest
 from pycontainer.errors import StepFailed
 from pycontainer.kernel import netfilter, netlink
 from pycontainer.kernel.operation import Journal
-from pycontainer.network.operations import TABLE_COMMENT, CreateVeth, DeleteLink, FindLink, FindTable
+from pycontainer.network.operations import CreateVeth, DeleteLink, FindLink, FindTable
 
 ADDRESS = bytes((10, 99, 0, 2))
 
@@ -202,13 +202,13 @@ def table(comment: str) -> bytes:
 @pytest.mark.parametrize(
     ("answer", "current"),
     [
-        (table(TABLE_COMMENT), True),
+        (table("pycontainer, rules 2"), True),
         (table("pycontainer, rules 1"), False),
         (message(0xA00, bytes((2, 0, 0, 0)) + attribute(1, b"pycontainer\0")), False),
     ],
 )
 def test_a_table_of_other_rules_does_not_count(answer: bytes, current: bool) -> None:
-    assert FindTable(answering(answer, ACK), "pycontainer").execute() is current
+    assert FindTable(answering(answer, ACK), "pycontainer", "pycontainer, rules 2").execute() is current
 
 
 def done(number: int = 0) -> bytes:
@@ -265,8 +265,8 @@ def test_elements_are_read_back_as_they_were_written() -> None:
 
 def test_what_is_missing_is_an_answer_where_one_asks_for_it() -> None:
     assert FindLink(answering(refusal(errno.ENODEV)), "pyc0", "").execute() is None
-    assert FindTable(answering(refusal(errno.ENOENT)), "pycontainer").execute() is False
-    assert FindTable(answering(refusal(errno.EINVAL)), "pycontainer").execute() is False
+    assert FindTable(answering(refusal(errno.ENOENT)), "pycontainer", "").execute() is False
+    assert FindTable(answering(refusal(errno.EINVAL)), "pycontainer", "").execute() is False
     DeleteLink(answering(refusal(errno.ENODEV)), "pyc0", "").execute()
     with pytest.raises(PermissionError):
-        FindTable(answering(refusal(errno.EPERM)), "pycontainer").execute()
+        FindTable(answering(refusal(errno.EPERM)), "pycontainer", "").execute()

@@ -88,7 +88,7 @@ LINES = {
     "two dashes end the options": (RUN, ["--rm", "--", "-b", "--rm"], {"rm": True}, ["-b", "--rm"]),
     "one dash is an operand": (RUN, ["-", "x"], {}, ["-", "x"]),
     "an empty operand": (RUN, ["", "x"], {}, ["", "x"]),
-    "net is network": (RUN, ["--net", "none", "b"], {"network": "none"}, ["b"]),
+    "net is network": (RUN, ["--net", "none", "b"], {"network": ["none"]}, ["b"]),
     "hostname has no clash with help": (RUN, ["-h", "box", "b"], {"hostname": "box"}, ["b"]),
     "repeated flag": (RUN, ["--rm", "--rm", "b"], {"rm": True}, ["b"]),
     "dashes become underscores": (

@@ -102,7 +102,7 @@ class Served:
         self.goes_on = True
         self.failure: BaseException | None = None
         self.times_forwarded = 0
-        self.resolver = Resolver([self.udp], [self.tcp], lambda: NAMES, self.find_upstreams, port)
+        self.resolver = Resolver([self.udp], [self.tcp], lambda _: NAMES, self.find_upstreams, port)
         self.thread = threading.Thread(target=self.serve)
         self.thread.start()
 
@@ -112,7 +112,7 @@ class Served:
         except BaseException as error:
             self.failure = error
 
-    def find_upstreams(self) -> list[str]:
+    def find_upstreams(self, _: str) -> list[str]:
         self.times_forwarded += 1
         return self.upstreams
 
@@ -425,7 +425,7 @@ def test_mutated_packets_are_answered_or_dropped(alone_for_all: Served, data: st
         packet[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
         packet = packet or bytearray(b"\0")
     got: list[bytes | None] = []
-    alone_for_all.resolver._handle(bytes(packet), data.draw(st.booleans()), got.append)
+    alone_for_all.resolver._handle("127.0.0.9", bytes(packet), data.draw(st.booleans()), got.append)
     assert len(got) == 1
     if got[0] is None:
         assert len(packet) < 12 or packet[2] & 0x80

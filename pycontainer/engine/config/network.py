@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pycontainer.engine.config import attachments
 from pycontainer.engine.config.ports import PortOptions
 from pycontainer.engine.config.quantity import parse_size
 from pycontainer.errors import UsageError
@@ -16,17 +17,18 @@ Values = dict[str, "Any"]
 class Network:
     """Where a container stands in the network.
 
-    mode       bridge, none or host
-    hostname   "" where it was not said
+    mode         none, host, container:NAME, or the name of the first network
+    attachments  the networks, in order; none for the first three
+    hostname     "" where it was not said
     ports      what -p, -P and --expose say
     add_host   NAME:ADDRESS
     rate       bytes a second in each direction, and bytes that may go at once; None for no limit
     """
 
-    __slots__ = ("add_host", "dns", "dns_options", "dns_search", "hostname", "mode", "ports", "rate")
+    __slots__ = ("add_host", "attachments", "dns", "dns_options", "dns_search", "hostname", "mode", "ports", "rate")
 
     def __init__(self, values: Values) -> None:
-        self.mode = _mode(values.get("network"))
+        self.mode, self.attachments = attachments.parse(values)
         self.hostname = _hostname(values.get("hostname") or "")
         self.ports = PortOptions(values)
         self.dns: list[str] = list(values.get("dns") or [])
@@ -34,22 +36,33 @@ class Network:
         self.dns_options: list[str] = list(values.get("dns_option") or [])
         self.add_host: list[str] = list(values.get("add_host") or [])
         self.rate = _rate(values.get("network_rate") or "")
-        if self.rate is not None and self.mode != "bridge":
-            why = "has no network" if self.mode == "none" else "has the host's network, which is not its own to limit"
+        if self.shares_container:
+            self._check_shared(values)
+        if self.rate is not None and not self.attachments:
+            shared = "host's" if self.mode == "host" else "other container's"
+            why = (
+                "has no network" if self.mode == "none" else f"has the {shared} network, which is not its own to limit"
+            )
             raise UsageError("--network-rate", self.mode, f"the container {why}", "it goes with --network bridge")
+
+    @property
+    def shares_container(self) -> str:
+        """The name of the container whose network it has; "" for none."""
+        return self.mode.removeprefix("container:") if self.mode.startswith("container:") else ""
+
+    def _check_shared(self, values: Values) -> None:
+        # What the other container's network has is not for this one to say.
+        flags = ("hostname", "publish", "publish_all", "expose", "dns", "dns_search", "dns_option", "add_host")
+        for name in flags:
+            if values.get(name):
+                flag = f"--{name.replace('_', '-')}"
+                raise UsageError(flag, self.mode, "the network is the other container's", "give that one the option")
 
     def check_rights(self, capabilities: list[str]) -> None:
         """Raise UsageError where the container could lift what limits it."""
         if self.rate is not None and "CAP_NET_ADMIN" in capabilities:
             hint = "leave out one of them: --network-rate, or --cap-add NET_ADMIN (--privileged has it)"
             raise UsageError("--network-rate", "", "with CAP_NET_ADMIN the container could lift it", hint)
-
-
-def _mode(text: str | None) -> str:
-    name = {None: "bridge", "": "bridge", "default": "bridge"}.get(text, text or "")
-    if name not in ("bridge", "none", "host"):
-        raise UsageError("--network", repr(text), "no such network", "bridge, none or host")
-    return name
 
 
 _UNITS = {"kbit": 10**3, "mbit": 10**6, "gbit": 10**9, "bit": 1}

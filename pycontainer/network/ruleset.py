@@ -1,0 +1,95 @@
+"""The packet filter rules of all networks together, as nft(8) reads them: one table of our own.
+
+A verdict in one table cannot undo another's drop: every base chain of a hook sees the packet. So the user's own tables
+filter what is forwarded here as they do everything else: docs/networks.md.
+"""
+
+from __future__ import annotations
+
+# Not hashlib, because that loads OpenSSL.
+import _blake2
+
+from pycontainer.network.publication import MAPS, PROTOCOLS, VALUE, Publication, by_map
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pycontainer.network.lease import StoredNetwork
+
+# Raised with every change of what `program` writes for the same networks.
+_VERSION = 3
+
+
+def comment(networks: list[StoredNetwork]) -> str:
+    """What the nft table says of itself. A table that says anything else is made anew."""
+    digest = _blake2.blake2b("\n".join(_rules("", networks)).encode(), digest_size=8).hexdigest()
+    return f"pycontainer, rules {_VERSION} {digest}"
+
+
+def count(networks: list[StoredNetwork]) -> int:
+    """How many rules there are in the table of these networks."""
+    return sum(line.startswith("add rule ") for line in _rules("", networks))
+
+
+def program(table: str, networks: list[StoredNetwork], published: list[Publication]) -> str:
+    """What `nft -f -` reads: applied whole or not at all, as often as one likes. The table is made anew.
+
+    guard    before anything else sees a packet: 127.0.0.0/8 means this host and nobody behind a bridge, and nobody
+             outside a network gets to a container's own address, past what is published
+    publish  the look into the maps of published ports, the more particular key first; for what is addressed to this
+             host, by others (prerouting; 127.0.0.0/8 is never theirs) and by itself (output)
+    forward  nothing gets out of an internal network, and nothing in
+    """
+    lines = [
+        f"add table ip {table}",
+        f"delete table ip {table}",
+        f'add table ip {table} {{ comment "{comment(networks)}"; }}',
+        *(f"add map ip {table} {name} {{ type {key} : {VALUE}; }}" for name, key in MAPS.items()),
+        *_rules(table, networks),
+        *(f"add element ip {table} {name} {{ {', '.join(map(str, members))} }}" for name, members in by_map(published)),
+    ]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _rules(table: str, networks: list[StoredNetwork]) -> list[str]:
+    chain, rule = f"add chain ip {table}", f"add rule ip {table}"
+    lines = [f"{chain} guard {{ type filter hook prerouting priority raw; policy accept; }}"]
+    for network in networks:
+        bridge = f'"{network.interface}"'
+        lines += [
+            f"{rule} guard iifname {bridge} ip saddr 127.0.0.0/8 drop",
+            f"{rule} guard iifname {bridge} ip daddr 127.0.0.0/8 drop",
+            f'{rule} guard iifname != {{ "lo", {bridge} }} ip daddr {network.subnet} drop',
+        ]
+    lines += [
+        f"{chain} publish",
+        *(f"{rule} publish {text}" for text in _LOOK_UP),
+        f"{chain} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}",
+        f"{rule} prerouting ip daddr != 127.0.0.0/8 fib daddr type local jump publish",
+        # By number, because nft knows the name dstnat for prerouting only.
+        f"{chain} output {{ type nat hook output priority -100; policy accept; }}",
+        f"{rule} output fib daddr type local jump publish",
+        f"{chain} forward {{ type filter hook forward priority filter; policy accept; }}",
+        f"{chain} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
+    ]
+    ours = ", ".join(["127.0.0.0/8", *(network.subnet for network in networks)])
+    for network in networks:
+        bridge = f'"{network.interface}"'
+        if network.traits.internal:
+            lines += [
+                f"{rule} forward iifname {bridge} oifname != {bridge} drop",
+                f"{rule} forward oifname {bridge} iifname != {bridge} drop",
+            ]
+        elif network.traits.masquerade:
+            lines.append(f"{rule} postrouting ip saddr {network.subnet} oifname != {bridge} masquerade")
+        # What a container or 127.0.0.1 sends through a published port has to come back by the way that it went.
+        lines.append(f"{rule} postrouting oifname {bridge} ct status dnat ip saddr {{ {ours} }} masquerade")
+    return lines
+
+
+_LOOK_UP = [
+    f"meta l4proto {{ {', '.join(PROTOCOLS)} }} dnat to {key} map @{name}"
+    for key, name in (
+        ("ip daddr . meta l4proto . th dport", "published_at"),
+        ("meta l4proto . th dport", "published"),
+    )
+]

@@ -1,0 +1,514 @@
+"""Networks of one's own: made, listed, removed; containers in several of them, their names, addresses and ports."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from conftest import (
+    Pycontainer,
+    copy_store,
+    end_processes,
+    new_environment,
+    own_bridges,
+    remove_environment,
+    wait_until,
+)
+
+SERVE = "while :; do echo {} | nc -l -p 80 >/dev/null; done"
+
+
+class Net:
+    """An installation with busybox, and the networks `one` and `two`."""
+
+    def __init__(self, pycontainer: Pycontainer) -> None:
+        self.pycontainer = pycontainer
+        for name in ("one", "two"):
+            pycontainer("network", "create", name, check=True)
+
+    def run(self, name: str, *options: str, command: str = "sleep 1000") -> str:
+        """Start a container in the background; its name."""
+        self.pycontainer("run", "-d", "--name", name, *options, "busybox", "sh", "-c", command, check=True)
+        return name
+
+    def shell(self, name: str, command: str) -> subprocess.CompletedProcess:
+        return self.pycontainer("exec", name, "sh", "-c", command)
+
+    def addresses(self, name: str) -> dict[str, str]:
+        """Network -> address of a container."""
+        found = self.inspect(name)["NetworkSettings"]["Networks"]
+        return {network: endpoint["IPAddress"] for network, endpoint in found.items()}
+
+    def inspect(self, name: str) -> dict:
+        (found,) = json.loads(self.pycontainer("inspect", name, check=True).stdout)
+        return found
+
+    def network(self, name: str) -> dict:
+        (found,) = json.loads(self.pycontainer("network", "inspect", name, check=True).stdout)
+        return found
+
+    def lookup(self, name: str, wanted: str) -> set[str]:
+        """What a container finds under a name."""
+        done = self.shell(name, f"nslookup {wanted} 2>&1")
+        # The first address is the server's.
+        return set(re.findall(r"^Address(?: \d+)?: (\S+)$", done.stdout.partition("\n\n")[2], re.MULTILINE))
+
+    def reaches(self, name: str, address: str) -> bool:
+        return self.shell(name, f"ping -c 1 -W 1 {address}").returncode == 0
+
+
+@pytest.fixture(scope="module")
+def shared(busybox_root: pathlib.Path) -> Iterator[Net]:
+    environment = new_environment()
+    copy_store(busybox_root, environment)
+    yield Net(Pycontainer(environment))
+    remove_environment(environment)
+
+
+@pytest.fixture
+def net(shared: Net) -> Iterator[Net]:
+    """For tests that leave the two networks as they are."""
+    yield shared
+    shared.pycontainer("rm", "-f", *shared.pycontainer("ps", "-aq").stdout.split())
+    for name in shared.pycontainer("network", "ls", "--filter", "type=custom", "--format", "{{.Name}}").stdout.split():
+        if name not in ("one", "two"):
+            shared.pycontainer("network", "rm", name, check=True)
+
+
+@pytest.fixture
+def own(busybox: str, pycontainer: Pycontainer) -> Iterator[Net]:
+    yield Net(pycontainer)
+    end_processes(pycontainer.environment)
+
+
+def name_servers(pycontainer: Pycontainer) -> list[int]:
+    """Those that serve and those that stand by: who holds a lock below STATE/dns."""
+    found = set()
+    for line in pathlib.Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[1] != "FLOCK":
+            continue
+        inode = int(words[5].rpartition(":")[2])
+        for lock in (pycontainer.state / "dns").glob("*"):
+            if lock.stat().st_ino == inode:
+                found.add(lock.name)
+    pids = []
+    for place in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            comm = (place / "comm").read_text().strip()
+            opened = {os.readlink(each) for each in (place / "fd").iterdir()}
+        except OSError:
+            continue
+        if comm.startswith("pyc-dns") and any(f"{pycontainer.state}/dns/{name}" in opened for name in found):
+            pids.append(int(place.name))
+    return sorted(pids)
+
+
+class TestMaking:
+    def test_a_network_is_there_until_it_is_removed(self, net: Net) -> None:
+        pycontainer = net.pycontainer
+        made = pycontainer("network", "create", "--label", "a=b", "--label", "c", "three", check=True).stdout.strip()
+        assert re.fullmatch(r"[0-9a-f]{64}", made)
+        listed = pycontainer("network", "ls", "--no-trunc", "--format", "{{.Name}} {{.ID}}", check=True).stdout
+        assert f"three {made}" in listed.splitlines()
+        shown = net.network(made[:10])
+        assert (shown["Name"], shown["Driver"], shown["Labels"]) == ("three", "bridge", {"a": "b", "c": ""})
+        interface = shown["Options"]["com.docker.network.bridge.name"]
+        assert os.path.exists(f"/sys/class/net/{interface}/bridge")
+        assert pycontainer("network", "ls", "-q", "--filter", "label=a=b", check=True).stdout.split() == [made[:12]]
+        assert pycontainer("network", "rm", "three", check=True).stdout == "three\n"
+        assert not os.path.exists(f"/sys/class/net/{interface}")
+        refused = pycontainer("network", "rm", "three")
+        assert (refused.returncode, refused.stderr.splitlines()[0]) == (
+            1,
+            "pycontainer: find network: three: no such network",
+        )
+        pycontainer("network", "rm", "-f", "three", check=True)
+
+    def test_what_is_asked_for(self, net: Net) -> None:
+        options = ["--subnet", "10.98.7.0/24", "--gateway", "10.98.7.9", "--ip-range", "10.98.7.128/28"]
+        options += ["--opt", "com.docker.network.driver.mtu=1400"]
+        net.pycontainer("network", "create", *options, "three", check=True)
+        assert net.network("three")["IPAM"]["Config"] == [
+            {"Subnet": "10.98.7.0/24", "Gateway": "10.98.7.9", "IPRange": "10.98.7.128/28"}
+        ]
+        net.run("ant", "--network", "three")
+        assert net.addresses("ant") == {"three": "10.98.7.128"}
+        shown = net.shell("ant", "ip route; cat /sys/class/net/eth0/mtu").stdout
+        assert "default via 10.98.7.9 dev eth0" in shown and "\n1400\n" in shown
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["one"], "network with name one already exists"),
+            (["bridge"], "already exists"),
+            (["a b"], "not a name"),
+            (["--subnet", "10.98.0.0/33", "x"], "not a subnet"),
+            (["--subnet", "fd00::/64", "x"], "IPv4 only"),
+            (["--subnet", "127.0.0.0/24", "x"], "not for containers"),
+            (["--subnet", "10.98.0.0/24", "--gateway", "10.97.0.1", "x"], "no address of 10.98.0.0/24"),
+            (["--gateway", "10.97.0.1", "x"], "without --subnet"),
+            (["--subnet", "10.98.0.0/24", "--ip-range", "10.97.0.0/28", "x"], "does not lie in"),
+            (["--opt", "com.docker.network.bridge.enable_icc=false", "x"], "no such option of the bridge driver"),
+            (["--opt", "com.docker.network.driver.mtu=9", "x"], "not an MTU"),
+            (["--opt", "com.docker.network.bridge.name=lo", "x"], "a link of that name is there already"),
+            (["--driver", "macvlan", "x"], "no such driver"),
+        ],
+    )
+    def test_what_is_refused(self, net: Net, options: list[str], message: str) -> None:
+        before = net.pycontainer("network", "ls", "-q").stdout
+        refused = net.pycontainer("network", "create", *options)
+        assert refused.returncode == 1 or refused.returncode == 125
+        assert message in refused.stderr and "Traceback" not in refused.stderr
+        assert net.pycontainer("network", "ls", "-q").stdout == before
+
+    def test_subnets_do_not_overlap(self, net: Net) -> None:
+        subnet = net.network("one")["IPAM"]["Config"][0]["Subnet"]
+        assert subnet != net.network("two")["IPAM"]["Config"][0]["Subnet"]
+        refused = net.pycontainer("network", "create", "--subnet", subnet, "three")
+        assert refused.returncode == 1 and f"it overlaps {subnet}" in refused.stderr
+
+    def test_one_that_is_used_stays(self, own: Net) -> None:
+        own.run("ant", "--network", "one")
+        refused = own.pycontainer("network", "rm", "one")
+        assert refused.returncode == 1 and "it has containers: ant" in refused.stderr
+        refused = own.pycontainer("network", "rm", "bridge")
+        assert refused.returncode == 1 and "pre-defined" in refused.stderr
+        assert own.pycontainer("network", "prune", "-f", check=True).stdout == "Deleted Networks:\ntwo\n\n"
+        own.pycontainer("stop", "-t", "0", "ant", check=True)
+        # A container that does not run still has it, for prune; rm is of one's own will.
+        assert own.pycontainer("network", "prune", "-f", check=True).stdout == ""
+        own.pycontainer("network", "rm", "one", check=True)
+        refused = own.pycontainer("start", "ant")
+        assert refused.returncode == 1 and "find network: one: no such network" in refused.stderr
+
+    def test_events(self, own: Net) -> None:
+        own.run("ant", "--network", "one")
+        own.pycontainer("network", "connect", "two", "ant", check=True)
+        own.pycontainer("network", "disconnect", "two", "ant", check=True)
+        own.pycontainer("rm", "-f", "ant", check=True)
+        own.pycontainer("network", "rm", "two", check=True)
+        told = own.pycontainer(
+            "events", "--since", "1h", "--until", "0s", "--filter", "type=network",
+            "--format", "{{.Action}} {{.Actor.Attributes.name}}", check=True,
+        ).stdout  # fmt: skip
+        assert told.splitlines() == ["create one", "create two", "connect two", "disconnect two", "destroy two"]
+
+
+class TestContainers:
+    def test_names_and_addresses(self, net: Net) -> None:
+        net.run("ant", "--network", "one", "--network-alias", "first", "--network-alias", "any")
+        net.run("bee", "--network", "name=one,alias=any,mac-address=02:00:00:00:00:07", "--hostname", "beehive")
+        net.run("cat", "--network", "two")
+        a, b, c = (next(iter(net.addresses(name).values())) for name in ("ant", "bee", "cat"))
+        container_id = net.inspect("ant")["Id"]
+        for name in ("ant", "ANT", "first", container_id[:12], "ant.one", "first.one"):
+            assert net.lookup("bee", name) == {a}, name
+        assert net.lookup("ant", "any") == {a, b}
+        assert net.lookup("ant", "bee") == net.lookup("ant", "beehive") == {b}
+        assert net.lookup("ant", "cat") == net.lookup("cat", "ant") == set()
+        assert "name = bee.one" in net.shell("ant", f"nslookup {b}").stdout
+        assert net.shell("bee", "cat /sys/class/net/eth0/address").stdout == "02:00:00:00:00:07\n"
+        assert net.reaches("ant", "bee") and not net.reaches("cat", a) and not net.reaches("ant", c)
+        endpoint = net.inspect("ant")["NetworkSettings"]["Networks"]["one"]
+        assert endpoint["Aliases"] == ["first", "any"]
+        assert endpoint["DNSNames"] == ["ant", "first", "any", container_id[:12]]
+        assert {each["Name"] for each in net.network("one")["Containers"].values()} == {"ant", "bee"}
+
+    def test_names_follow_every_change(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        net.run("bee", "--network", "one")
+        address = net.addresses("bee")["one"]
+        assert net.lookup("ant", "bee") == {address}
+        net.pycontainer("rename", "bee", "bb", check=True)
+        assert net.lookup("ant", "bee") == set() and net.lookup("ant", "bb") == {address}
+        net.pycontainer("pause", "bb", check=True)
+        assert net.lookup("ant", "bb") == {address}
+        net.pycontainer("unpause", "bb", check=True)
+        net.pycontainer("stop", "-t", "0", "bb", check=True)
+        assert net.lookup("ant", "bb") == set()
+        net.pycontainer("start", "bb", check=True)
+        assert net.lookup("ant", "bb") == {net.addresses("bb")["one"]}
+
+    def test_several_networks(self, net: Net) -> None:
+        net.run("ant", "--network", "one", "--network", "two")
+        net.run("bee", "--network", "one")
+        net.run("cat", "--network", "two")
+        assert list(net.addresses("ant")) == ["one", "two"]
+        gateway = net.network("one")["IPAM"]["Config"][0]["Gateway"]
+        assert f"default via {gateway} dev eth0" in net.shell("ant", "ip route").stdout
+        assert net.reaches("ant", "bee") and net.reaches("ant", "cat")
+        assert net.reaches("bee", "ant") and net.reaches("cat", "ant")
+        assert net.lookup("ant", "bee") and net.lookup("ant", "cat") and not net.lookup("bee", "cat")
+        listed = net.pycontainer("ps", "-q", "--filter", "network=two", check=True).stdout
+        assert len(listed.split()) == 2
+
+    def test_which_network_gives_the_route(self, net: Net) -> None:
+        net.run("ant", "--network", "one", "--network", "name=two,gw-priority=1")
+        gateway = net.network("two")["IPAM"]["Config"][0]["Gateway"]
+        assert f"default via {gateway} dev eth1" in net.shell("ant", "ip route").stdout
+
+    def test_a_chosen_address(self, net: Net) -> None:
+        net.pycontainer("network", "create", "--subnet", "10.98.7.0/24", "three", check=True)
+        net.run("ant", "--network", "three", "--ip", "10.98.7.77")
+        assert net.addresses("ant") == {"three": "10.98.7.77"}
+        net.pycontainer("restart", "-t", "0", "ant", check=True)
+        assert net.addresses("ant") == {"three": "10.98.7.77"}
+        for address, cause in (
+            ("10.98.7.77", "already in use"),
+            ("10.98.7.1", "gateway"),
+            ("10.98.8.1", "no address of"),
+        ):
+            refused = net.pycontainer("run", "--rm", "--network", "three", "--ip", address, "busybox", "true")
+            assert refused.returncode == 125 and cause in refused.stderr
+        assert net.pycontainer("ps", "-aq", check=True).stdout.split() == [net.inspect("ant")["Id"][:12]]
+
+    def test_another_containers_network(self, net: Net) -> None:
+        net.run("ant", "--network", "one", "--hostname", "aitch")
+        shared = ["run", "--rm", "--network", "container:ant", "busybox", "sh", "-c"]
+        shown = net.pycontainer(*shared, "hostname; ip -4 -o address; cat /etc/hosts", check=True).stdout
+        assert shown.startswith("aitch\n") and net.addresses("ant")["one"] in shown and "\taitch" in shown
+        same = net.pycontainer(*shared, "readlink /proc/self/ns/net", check=True).stdout
+        assert same == net.shell("ant", "readlink /proc/self/ns/net").stdout
+        refused = net.pycontainer("run", "-p", "80", "--network", "container:ant", "busybox")
+        assert refused.returncode == 125 and "the network is the other container's" in refused.stderr
+        net.pycontainer("stop", "-t", "0", "ant", check=True)
+        refused = net.pycontainer(*shared, "true")
+        assert refused.returncode == 125 and "only a running one has a network" in refused.stderr
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--network", "nosuch"], "find network: nosuch: no such network"),
+            (["--network", "one", "--network", "host"], "host goes with no other network"),
+            (["--network", "one", "--network", "one"], "named twice"),
+            (["--network", "name=one,colour=red"], "no such property"),
+            (["--network", "alias=x"], "does not name one network"),
+            (["--network", "none", "--network-alias", "x"], "no network of its own"),
+            (["--network-alias", "x"], "no names for each other"),
+            (["--ip", "10.99.0.9"], "not on the default bridge"),
+            (["--network", "one", "--ip", "x"], "not an IPv4 address"),
+            (["--network", "one", "--mac-address", "01:02:03:04:05:06"], "not the address of one link"),
+            (["--network", "container:nosuch"], "no such container"),
+        ],
+    )
+    def test_what_is_refused(self, net: Net, options: list[str], message: str) -> None:
+        refused = net.pycontainer("run", "--rm", *options, "busybox", "true")
+        assert refused.returncode == 125 and message in refused.stderr, refused.stderr
+        assert net.pycontainer("ps", "-aq", check=True).stdout == ""
+
+    def test_an_id_in_the_place_of_a_name(self, net: Net) -> None:
+        net.run("ant", "--network", net.network("one")["Id"][:12])
+        assert list(net.addresses("ant")) == ["one"]
+        net.pycontainer("restart", "-t", "0", "ant", check=True)
+        assert list(net.addresses("ant")) == ["one"]
+
+
+class TestConnecting:
+    def test_while_it_runs(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        net.run("bee", "--network", "two")
+        net.pycontainer("network", "connect", "--alias", "ay", "two", "ant", check=True)
+        assert net.reaches("bee", "ay") and net.reaches("ant", "bee")
+        assert list(net.addresses("ant")) == ["one", "two"]
+        refused = net.pycontainer("network", "connect", "two", "ant")
+        assert refused.returncode == 1 and "connected to network two already" in refused.stderr
+        # The route goes with the network that gave it, and another one gives it.
+        net.pycontainer("network", "disconnect", "one", "ant", check=True)
+        gateway = net.network("two")["IPAM"]["Config"][0]["Gateway"]
+        assert f"default via {gateway} dev eth1" in net.shell("ant", "ip route").stdout
+        assert f"nameserver {gateway}" in net.shell("ant", "cat /etc/resolv.conf").stdout
+        assert net.lookup("ant", "bee") and net.reaches("bee", "ant")
+        # And it is kept.
+        net.pycontainer("restart", "-t", "0", "ant", check=True)
+        assert list(net.addresses("ant")) == ["two"] and net.reaches("bee", "ay")
+
+    def test_while_it_does_not_run(self, net: Net) -> None:
+        net.pycontainer("create", "--name", "ant", "--network", "one", "busybox", "sleep", "1000", check=True)
+        net.pycontainer("network", "connect", "two", "ant", check=True)
+        net.pycontainer("network", "disconnect", "one", "ant", check=True)
+        net.pycontainer("start", "ant", check=True)
+        assert list(net.addresses("ant")) == ["two"]
+
+    def test_the_last_one(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        net.pycontainer("network", "disconnect", "one", "ant", check=True)
+        assert net.addresses("ant") == {"none": ""}
+        assert "eth0" not in net.shell("ant", "ls /sys/class/net").stdout
+        net.pycontainer("network", "connect", "two", "ant", check=True)
+        assert list(net.addresses("ant")) == ["two"]
+        net.run("bee", "--network", "two")
+        assert net.reaches("ant", "bee")
+
+    def test_ports_go_along(self, net: Net) -> None:
+        net.run("ant", "--network", "one", "-p", "127.0.0.1:0:80", command=SERVE.format("served"))
+        port = net.pycontainer("port", "ant", "80", check=True).stdout.strip().rpartition(":")[2]
+        net.pycontainer("network", "connect", "two", "ant", check=True)
+        assert fetch("127.0.0.1", port) == "served"
+        net.pycontainer("network", "disconnect", "one", "ant", check=True)
+        assert fetch("127.0.0.1", port) == "served"
+        refused = net.pycontainer("network", "disconnect", "two", "ant")
+        assert refused.returncode == 1 and "publishes ports" in refused.stderr
+
+    def test_from_the_network_that_is_always_there(self, own: Net) -> None:
+        own.run("ant")
+        own.run("bee", "--network", "one")
+        own.pycontainer("network", "connect", "one", "ant", check=True)
+        assert own.lookup("ant", "bee") and own.reaches("ant", "bee")
+        own.pycontainer("network", "disconnect", "bridge", "ant", check=True)
+        assert list(own.addresses("ant")) == ["one"]
+
+    @pytest.mark.parametrize("options", [("--network", "host"), ("--network", "container:bee")])
+    def test_what_has_no_network_of_its_own(self, own: Net, options: tuple[str, ...]) -> None:
+        own.run("bee")
+        own.run("ant", *options)
+        refused = own.pycontainer("network", "connect", "one", "ant")
+        assert refused.returncode == 1 and "has no network of its own" in refused.stderr
+
+
+def fetch(address: str, port: str) -> str:
+    """What a published port answers; "" where nothing does."""
+    done = subprocess.run(
+        ["python3", "-IS", "-c", f"import socket; print(socket.create_connection(('{address}', {port}), 2).recv(99))"],
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout.strip().removeprefix("b'").removesuffix("\\n'")
+
+
+class TestInternal:
+    @pytest.fixture
+    def inside(self, net: Net) -> Net:
+        net.pycontainer("network", "create", "--internal", "in", check=True)
+        return net
+
+    def test_nothing_gets_out_and_nothing_in(self, inside: Net) -> None:
+        net = inside
+        net.run("ant", "--network", "in")
+        net.run("bee", "--network", "in")
+        net.run("cat", "--network", "one")
+        outside, hidden = net.addresses("cat")["one"], net.addresses("ant")["in"]
+        assert net.network("in")["Internal"] is True
+        assert net.reaches("ant", "bee")
+        assert "default" not in net.shell("ant", "ip route").stdout
+        # Nor by a route of its own.
+        gateway = net.network("in")["IPAM"]["Config"][0]["Gateway"]
+        net.pycontainer("run", "--rm", "--network", "in", "--cap-add", "NET_ADMIN", "busybox", "true", check=True)
+        tried = f"ip route add default via {gateway}; ping -c 1 -W 1 {outside}"
+        done = net.pycontainer("run", "--rm", "--network", "in", "--cap-add", "NET_ADMIN", "busybox", "sh", "-c", tried)
+        assert done.returncode == 1 and "100% packet loss" in done.stdout
+        assert not net.reaches("cat", hidden)
+        assert "SERVFAIL" in net.shell("ant", "nslookup nosuch.example 2>&1").stdout
+
+    def test_with_another_network_the_way_out_leads_there(self, inside: Net) -> None:
+        net = inside
+        net.run("ant", "--network", "in", "--network", "one")
+        gateway = net.network("one")["IPAM"]["Config"][0]["Gateway"]
+        assert f"default via {gateway} dev eth1" in net.shell("ant", "ip route").stdout
+
+    def test_ports_are_discarded(self, inside: Net) -> None:
+        done = inside.pycontainer("run", "--rm", "--network", "in", "-p", "0:80", "busybox", "true", check=True)
+        assert "published ports are discarded" in done.stderr
+
+
+class TestRepair:
+    def test_a_name_server_that_is_killed(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        net.run("bee", "--network", "one")
+        address = net.addresses("bee")["one"]
+        for _ in range(3):
+            wait_until(lambda: len(name_servers(net.pycontainer)) == 2)
+            os.kill(name_servers(net.pycontainer)[0], signal.SIGKILL)
+            assert net.lookup("ant", "bee") == {address}
+            wait_until(lambda: len(name_servers(net.pycontainer)) == 2)
+            os.kill(name_servers(net.pycontainer)[1], signal.SIGKILL)
+            assert net.lookup("ant", "bee") == {address}
+
+    def test_both_at_once(self, own: Net) -> None:
+        own.run("ant", "--network", "one")
+        wait_until(lambda: len(name_servers(own.pycontainer)) == 2)
+        # Stopped first, so that neither sees the other's end.
+        for sent in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in name_servers(own.pycontainer):
+                os.kill(pid, sent)
+        wait_until(lambda: not name_servers(own.pycontainer))
+        own.run("bee", "--network", "one")
+        assert own.lookup("ant", "bee") == {own.addresses("bee")["one"]}
+
+    def test_it_ends_with_the_last_container(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        assert name_servers(net.pycontainer)
+        net.pycontainer("rm", "-f", "ant", check=True)
+        wait_until(lambda: not name_servers(net.pycontainer))
+
+    def test_garbage_does_not_end_it(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        gateway = net.network("one")["IPAM"]["Config"][0]["Gateway"]
+        before = name_servers(net.pycontainer)
+        net.shell(
+            "ant", f"for i in 1 2 3 4 5 6 7 8; do head -c 200 /dev/urandom | nc -u -w 1 {gateway} 53 & done; wait"
+        )
+        net.shell("ant", f"head -c 100000 /dev/urandom | nc -w 1 {gateway} 53 >/dev/null")
+        assert net.lookup("ant", "ant") and set(before) <= set(name_servers(net.pycontainer))
+
+    def test_a_bridge_that_is_deleted(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        net.run("bee", "--network", "one")
+        interface = net.network("one")["Options"]["com.docker.network.bridge.name"]
+        subprocess.run(["ip", "link", "delete", interface], check=True)
+        assert not net.reaches("ant", net.addresses("bee")["one"])
+        net.pycontainer("run", "--rm", "--network", "one", "busybox", "true", check=True)
+        assert net.reaches("ant", "bee")
+
+    def test_a_table_that_is_flushed(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        net.run("cat", "--network", "two")
+        table = f"pycontainer_{net.pycontainer.environment['PYCONTAINER_BRIDGE']}"
+        subprocess.run(["nft", "flush", "table", "ip", table], check=True)
+        assert net.reaches("cat", net.addresses("ant")["one"])
+        net.run("bee", "--network", "two")
+        assert not net.reaches("cat", net.addresses("ant")["one"])
+
+    def test_a_port_that_is_taken(self, net: Net) -> None:
+        gateway = net.network("one")["IPAM"]["Config"][0]["Gateway"]
+        script = (
+            f"import socket,time; s=socket.socket(2,2); s.bind(('{gateway}',53)); print(flush=True); time.sleep(60)"
+        )
+        with subprocess.Popen(["python3", "-IS", "-c", script], stdout=subprocess.PIPE) as holder:
+            assert holder.stdout
+            holder.stdout.readline()
+            try:
+                refused = net.pycontainer("run", "--rm", "--network", "one", "busybox", "true")
+            finally:
+                holder.kill()
+        assert refused.returncode == 125
+        assert f"start the name server: {gateway}:53: address already in use" in refused.stderr
+        net.pycontainer("run", "--rm", "--network", "one", "busybox", "true", check=True)
+
+    def test_a_reboot(self, own: Net) -> None:
+        """What is below STATE is gone, and so are bridges and rules."""
+        interfaces = own_bridges(own.pycontainer.environment)
+        for interface in interfaces:
+            subprocess.run(["ip", "link", "delete", interface], check=True)
+        table = f"pycontainer_{own.pycontainer.environment['PYCONTAINER_BRIDGE']}"
+        subprocess.run(["nft", "delete", "table", "ip", table], check=True)
+        own.run("ant", "--network", "one")
+        own.run("bee", "--network", "one")
+        assert own.reaches("ant", "bee")
+        assert own_bridges(own.pycontainer.environment) == interfaces
+
+
+def test_nothing_is_left_of_a_network(own: Net) -> None:
+    bridges = own_bridges(own.pycontainer.environment)
+    own.run("ant", "--network", "one", "--network", "two", "-p", "0:80")
+    own.pycontainer("rm", "-f", "ant", check=True)
+    own.pycontainer("network", "rm", "one", "two", check=True)
+    assert not [name for name in bridges if os.path.exists(f"/sys/class/net/{name}")]
+    rules = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True).stdout
+    assert not any(name in rules for name in bridges)
