@@ -12,7 +12,6 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable
-from functools import partial
 from io import FileIO
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,7 +20,7 @@ from pycontainer.engine.settings import Settings
 from pycontainer.errors import NotFound, PycontainerError, StepFailed, UsageError, printable
 from pycontainer.image.extract import extract
 from pycontainer.image.pack import Packer
-from pycontainer.image.stream import ForwardStream, write_all
+from pycontainer.image.stream import ForwardStream, Gathered
 from pycontainer.kernel import mount
 from pycontainer.kernel.root_path import make_directories, open_in_root
 
@@ -221,7 +220,9 @@ def copy(
 
 
 def _pack(out: int, source: _Source, name: str, owner: tuple[int, int] | None, *, sparse: bool) -> None:
-    packer = Packer(partial(write_all, out), owner, sparse=sparse)
+    # Because a system call for each header and each small file would take as long as reading them.
+    gathered = Gathered(out)
+    packer = Packer(gathered.write, owner, sparse=sparse)
     try:
         member = os.fsencode(name)
         packer.add_tree(source.found.directory, os.fsencode(source.found.name), member, source.hollow(member))
@@ -230,6 +231,7 @@ def _pack(out: int, source: _Source, name: str, owner: tuple[int, int] | None, *
     except OSError as error:
         raise StepFailed(_STEP, printable(str(error.filename or "")), error.errno or 0) from error
     packer.finish()
+    gathered.flush()
 
 
 def _extract(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import TYPE_CHECKING
 
 from pycontainer.engine import containers, rootfs
@@ -14,7 +13,7 @@ from pycontainer.errors import StepFailed
 from pycontainer.image.changes import Comparison, open_lower, open_upper
 from pycontainer.image.pack import Packer
 from pycontainer.image.store import Store
-from pycontainer.image.stream import write_all
+from pycontainer.image.stream import Gathered
 from pycontainer.kernel import mount, namespace
 from pycontainer.monitor import errand
 
@@ -66,9 +65,11 @@ def export(settings: Settings, connection: sqlite3.Connection, name: str, out: i
     with rootfs.opened(settings, connection, container, "export", mounts=False) as root:
 
         def pack() -> None:
-            packer = Packer(partial(write_all, out))
+            gathered = Gathered(out)
+            packer = Packer(gathered.write)
             packer.add_contents(root)
             packer.finish()
+            gathered.flush()
 
         worker = rootfs.Worker(container.id_maps, pack)
         try:

@@ -19,6 +19,10 @@ from pycontainer.image.stream import CHUNK
 
 _BLOCK = 512
 _RECORD = 20 * _BLOCK  # what tar(1) pads an archive to
+# Name, mode, owner, group, size and time, the checksum's place, kind, link, no names of the owner's, device, no prefix.
+_HEADER = (
+    b"%b" + b"%07o\0" * 3 + b"%011o\0" * 2 + b" " * 8 + b"%b%bustar\x0000" + bytes(64) + b"%07o\0" * 2 + bytes(167)
+)
 _MAX_EXTENTS = 4096  # the map of a file in more pieces would be larger than readers accept
 _MAX_SPARSE = 8 << 30  # the size field has eleven octal digits, and Python's tarfile takes no other one here
 _O_ENTRY = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -46,7 +50,7 @@ class Packer:
 
     def __init__(
         self,
-        write: Callable[[bytes | memoryview], object],
+        write: Callable[[bytes], object],
         owner: tuple[int, int] | None = None,
         *,
         sparse: bool = False,
@@ -106,7 +110,7 @@ class Packer:
         self._put(bytes(2 * _BLOCK))
         self._put(bytes(-self._size % _RECORD))
 
-    def _put(self, data: bytes | memoryview) -> None:
+    def _put(self, data: bytes) -> None:
         self._write(data)
         self._size += len(data)
 
@@ -130,19 +134,19 @@ class Packer:
             link = os.readlink(b"", dir_fd=descriptor)
         elif kind in (b"3", b"4"):
             device = os.major(status.st_rdev), os.minor(status.st_rdev)
-        records.update(_xattrs(descriptor))
         if kind == b"0":
-            self._add_file(descriptor, name, status, records)
+            self._add_file(descriptor, name, status)
         else:
+            records.update(_xattrs(_path(descriptor)))
             self._write_member(name, kind, status, records, link=link, device=device)
         return kind == b"5"
 
-    def _add_file(self, entry: int, name: bytes, status: os.stat_result, records: dict[bytes, bytes]) -> None:
+    def _add_file(self, entry: int, name: bytes, status: os.stat_result) -> None:
         # O_NONBLOCK, because a lease of the container's would keep us waiting.
         flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
         descriptor = os.open(_path(entry), flags)
         try:
-            size = status.st_size
+            records, size = _xattrs(descriptor), status.st_size
             extents = _extents(descriptor, size) if self._sparse and status.st_blocks * 512 < size else []
             stored = sum(length for _, length in extents)
             if not extents or stored >= _MAX_SPARSE or len(extents) > _MAX_EXTENTS:
@@ -229,23 +233,13 @@ def _header(
     name: bytes, kind: bytes, numbers: dict[bytes, int], *, link: bytes = b"", device: tuple[int, int] = (0, 0)
 ) -> bytes:
     """One ustar header; tar(5) shows the fields."""
-
-    def octal(value: int, width: int) -> bytes:
-        return b"%0*o\0" % (width - 1, value)
-
-    fields = [
+    block = _HEADER % (
         name[:100].ljust(100, b"\0"),
-        *(octal(numbers.get(key, 0), 8) for key in (b"mode", b"uid", b"gid")),
-        *(octal(numbers.get(key, 0), 12) for key in (b"size", b"mtime")),
-        b" " * 8,
+        *(numbers.get(key, 0) for key in (b"mode", b"uid", b"gid", b"size", b"mtime")),
         kind,
         link[:100].ljust(100, b"\0"),
-        b"ustar\0" + b"00",
-        bytes(64),
-        *(octal(number & 0o7777777, 8) for number in device),
-        bytes(155 + 12),
-    ]
-    block = b"".join(fields)
+        *(number & 0o7777777 for number in device),
+    )
     return block[:148] + b"%06o\0 " % sum(block) + block[156:]
 
 
@@ -262,12 +256,11 @@ def _decimal(nanoseconds: int) -> bytes:
     return f"{'-' if nanoseconds < 0 else ''}{seconds}.{fraction:09}".rstrip("0").rstrip(".").encode()
 
 
-def _xattrs(descriptor: int) -> dict[bytes, bytes]:
-    """The extended attributes as pax records."""
-    path = _path(descriptor)
+def _xattrs(target: int | str) -> dict[bytes, bytes]:
+    """The extended attributes of a descriptor, or of a path of one that is O_PATH, as pax records."""
     found = {}
     try:
-        names = os.listxattr(path)
+        names = os.listxattr(target)
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             return {}
@@ -275,7 +268,7 @@ def _xattrs(descriptor: int) -> dict[bytes, bytes]:
     for name in names:
         if name.startswith(_XATTRS) and not name.startswith(_OVERLAY_XATTRS):
             try:
-                value = os.getxattr(path, name)
+                value = os.getxattr(target, name)
             except OSError as error:
                 if error.errno != errno.ENODATA:  # removed since they were listed
                     raise

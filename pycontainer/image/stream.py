@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol, cast
 from pycontainer.errors import ImageError
 
 CHUNK = 1 << 18
+_PIECE = 1 << 16  # bytes; what a pipe holds
 # What tarfile may read for one member's headers (names, pax records, sparse maps): it holds them in memory.
 MAX_HEADERS = 1 << 20
 # A zstd frame may demand its window in memory, and two layers are unpacked at a time: this is what level 20 demands.
@@ -94,6 +95,8 @@ class ForwardStream:
 
     def peek(self, size: int) -> bytes:
         """The same as `read`, and it is there to be read again."""
+        if 0 <= size <= len(self._chunk):
+            return bytes(self._chunk[:size])
         data = self.read(size)
         self.header_bytes -= size
         self.position -= len(data)
@@ -168,6 +171,28 @@ def write_all(descriptor: int, data: bytes | memoryview) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
+
+
+class Gathered:
+    """What is written to `descriptor` goes there in large pieces, and what is left with `flush`. Raises OSError."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._waiting: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes) -> None:
+        """Write `data`, now or later."""
+        self._waiting.append(data)
+        self._size += len(data)
+        if self._size >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write all that waits."""
+        data = b"".join(self._waiting)
+        self._waiting, self._size = [], 0
+        write_all(self._descriptor, data)
 
 
 class _Counted(io.RawIOBase):

@@ -14,6 +14,7 @@ from pycontainer.errors import ImageError, PycontainerError, StepFailed
 from pycontainer.image.extract import extract
 from pycontainer.image.pack import Packer
 from pycontainer.image.stream import ForwardStream
+from pycontainer.image.tar import ForwardTar
 from pycontainer.kernel.root_path import make_directories
 
 OWNER = (os.getuid(), os.getgid())
@@ -221,3 +222,43 @@ def test_a_tree_that_is_too_deep_is_refused(target: pathlib.Path) -> None:
 def test_missing_directories_are_made(target: pathlib.Path) -> None:
     put(target, archive(("a/b/c", {})))
     assert (target / "a/b/c").read_text() == "new"
+
+
+def header(name: str, kind: bytes = tarfile.REGTYPE, form: int = tarfile.PAX_FORMAT, **attributes: object) -> bytes:
+    """One block: the last that tarfile writes of such a member, whose others are of pax records."""
+    member = tarfile.TarInfo(name)
+    for attribute, value in {"type": kind, "uname": "root", **attributes}.items():
+        setattr(member, attribute, value)
+    return member.tobuf(form, "utf-8", "surrogateescape")[-512:]
+
+
+HEADERS = [
+    header("file", mode=0o4755, uid=1000, gid=7, size=12345, mtime=1234567890),
+    header("directory//", tarfile.DIRTYPE),
+    header("n" * 100, tarfile.SYMTYPE, linkname="l" * 100),
+    header("größe\udcff", tarfile.LNKTYPE, tarfile.USTAR_FORMAT, linkname="\udcff"),
+    header("device", tarfile.CHRTYPE, devmajor=5, devminor=1),
+    header("p" * 90 + "/" + "n" * 90, form=tarfile.USTAR_FORMAT),
+    header("gnu", form=tarfile.GNU_FORMAT, uid=1 << 40, mtime=-1),
+    header("old/", tarfile.AREGTYPE),
+    header("other", b"7"),
+]
+
+
+@pytest.mark.parametrize("block", HEADERS, ids=range(len(HEADERS)))
+def test_a_plain_header_is_read_as_tarfile_reads_it(block: bytes) -> None:
+    theirs = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    ours = ForwardTar.tarinfo.frombuf(block, "utf-8", "surrogateescape")
+    assert vars_of(ours) == vars_of(theirs)
+
+
+@pytest.mark.parametrize("block", HEADERS, ids=range(len(HEADERS)))
+@pytest.mark.parametrize("place", [0, 104, 128, 148, 156, 257, 300, 330, 345, 511])
+def test_a_broken_header_is_none(block: bytes, place: int) -> None:
+    broken = block[:place] + bytes([block[place] ^ 1]) + block[place + 1 :]
+    with pytest.raises(tarfile.HeaderError):
+        ForwardTar.tarinfo.frombuf(broken, "utf-8", "surrogateescape")
+
+
+def vars_of(member: tarfile.TarInfo) -> dict[str, object]:
+    return {name: getattr(member, name, None) for name in tarfile.TarInfo.__slots__}
