@@ -123,6 +123,7 @@ CONTAINER = [
     Command("rm", "remove:rm", "CONTAINER...", "Remove containers with their files.", [
         Option("-f --force", "flag", "", "Remove running containers too, by SIGKILL."),
         Option("-v --volumes", "flag", "", "Remove their anonymous volumes too."),
+        *EXPLAIN,
     ]),
     Command("rename", "rename:rename", "CONTAINER NAME", "Give a container another name.", []),
     Command("update", "update:update", "CONTAINER...", "Change the limits of containers, also while they run.", [
@@ -247,11 +248,13 @@ VOLUME_AND_NETWORK = [
         Option("-d --driver", "text", "NAME", "local, the only one."),
         Option("--label", "list", "KEY=VALUE", "Attach a label."),
         Option("-o --opt", "list", "KEY=VALUE", "Option of the driver's."),
+        *EXPLAIN,
     ]),
     Command("volume ls", "volume:ls", "", "List volumes.", [_QUIET, _FILTER, _FORMAT]),
     Command("volume inspect", "volume:inspect", "VOLUME...", "Show what is known about volumes.", [_SHOW]),
     Command("volume rm", "volume:rm", "VOLUME...", "Remove volumes that no container uses.", [
         Option("-f --force", "flag", "", "No failure where there is none."),
+        *EXPLAIN,
     ]),
     Command("volume prune", "volume:prune", "", "Remove anonymous volumes that no container uses.", [
         Option("-a --all", "flag", "", "Named ones too."), _YES, _PRUNE_FILTER,

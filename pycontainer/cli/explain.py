@@ -61,6 +61,8 @@ class Explainer:
             self.passed = [self._out]
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Before the first record, which may be there before the process that reads it.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._pid = os.fork()
         if self._pid == 0:
             theirs.close()
@@ -118,7 +120,6 @@ def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
     unfinished: dict[int, dict[str, Any]] = {}  # what a process has begun, which only json tells with its calls
     signal.signal(signal.SIGINT, lambda *_: wait.stop())
     lecture = Lecture(write, wait if style == "step" else lambda: None, width=width, bold=bold)
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
     while True:
         data, ancillary, _, _ = channel.recvmsg(_LARGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
         if not data:
@@ -126,7 +127,9 @@ def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
         record: dict[str, Any] = json.loads(data)
         # Its pid here; in the container it is 1.
         record["pid"] = next((_CREDENTIALS.unpack(each[:12])[0] for _, _, each in ancillary), 0)
-        if style == "json":
+        if "failed" in record:
+            lecture.flush()
+        elif style == "json":
             _collect(record, unfinished, write)
         elif "calls" not in record:
             lecture.take(record)

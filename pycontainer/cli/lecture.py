@@ -174,7 +174,43 @@ CONTENTS = [
         others="EndProcesses",
     ),
 ]
+# What commands do that start nothing.
+AT_REST = [
+    Chapter(
+        "Make a volume",
+        why=[("MakeVolume", "A directory of the host's. Its row is written with it: a kill leaves both or none.")],
+        shown="MakeVolume",
+        check=[("MakeVolume", "ls -ld {volume}")],
+    ),
+    Chapter(
+        "End it",
+        why=[("KillContainer", "Its monitor does, and then returns cgroup, mounts and network, by SIGKILL at once.")],
+        shown="KillContainer",
+        check=[],
+    ),
+    Chapter(
+        "Remove containers: {ForgetContainer}",
+        why=[
+            ("ForgetContainer", "Rows, name and address lease go in one transaction, the files after it."),
+            ("RemoveContainerFiles", "Only what it has written goes: the image's layers are shared and stay."),
+            ("DestroyVolume", "So do its volumes without a name: {DestroyVolume}."),
+        ],
+        shown="RemoveContainerFiles",
+        check=[("RemoveContainerFiles", "ls {containers}")],
+    ),
+    Chapter(
+        "Remove volumes: {ForgetVolume}",
+        why=[
+            ("ForgetVolume", "Row and directory's name go in one transaction, so nobody can mount it any more;"),
+            ("DestroyVolume", "the files may take longer. Who is killed in between leaves them to the next command."),
+        ],
+        shown="DestroyVolume",
+        check=[("ForgetVolume", "ls -A {volumes}")],
+    ),
+]
+CONTENTS += AT_REST
 LEGEND = "$ is how a shell does it, ? a command to look at it while the container runs\n"
+LEGEND_AT_REST = "$ is how a shell does it, ? a command to look at it afterwards\n"
 _LAST_OF_A_PROCESS = "Execute"
 
 
@@ -203,10 +239,10 @@ class Lecture:
             # From the edge, because with a margin it is too long for a line.
             self._write(f"{record['define']}={record['value']}\n")
             return
-        if not self._number and not self._records:
-            self._write(LEGEND)
         self._note_pid(record)
         place = self._chapter_of(record["operation"])
+        if not self._number and not self._records:
+            self._write(LEGEND_AT_REST if CONTENTS[place] in AT_REST else LEGEND)
         if place != self._at:
             self.flush()
             self._at = place
@@ -296,6 +332,11 @@ def _note_places(records: list[Record], places: dict[str, str]) -> None:
             places["cgroup"] = shlex.quote(record["path"])
         elif record["operation"] == "FindLink" and "bridge" not in places:
             places["bridge"] = shlex.quote(record["path"])
+        elif record["operation"] == "MakeVolume":
+            places["volume"] = shlex.quote(record["path"])
+        elif record["operation"] in ("ForgetVolume", "RemoveContainerFiles"):
+            kind = "volumes" if record["operation"] == "ForgetVolume" else "containers"
+            places[kind] = shlex.quote(record["path"].rpartition("/")[0])
         elif record["operation"] == "SetCapabilities":
             places["capabilities"] = record["path"].partition(" ")[0]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from pycontainer.cli.main import for_each, notice
+from pycontainer.cli.explained import Explained
+from pycontainer.cli.main import notice
 from pycontainer.engine.remove import remove_container
 from pycontainer.engine.repair import open_engine
 from pycontainer.engine.settings import Settings
@@ -14,15 +15,18 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from pycontainer.kernel.operation import Journal
+
 
 def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer rm`: print the names of those that are gone."""
+    explained = Explained(values)
     connection = open_engine(settings, notice)
     force, volumes = bool(values.get("force")), bool(values.get("volumes"))
 
-    def remove(name: str) -> None:
+    def remove(name: str, journal: Journal) -> None:
         try:
-            remove_container(settings, connection, name, force=force, volumes=volumes)
+            remove_container(settings, connection, name, journal, force=force, volumes=volumes)
         except NotFound as error:
             if not force:
                 raise
@@ -31,4 +35,4 @@ def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
         else:
             sys.stdout.write(f"{name}\n")
 
-    return for_each(operands, remove)
+    return explained.for_each(operands, remove)

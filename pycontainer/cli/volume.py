@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from pycontainer.cli.main import for_each, notice
+from pycontainer.cli.main import notice
 from pycontainer.engine import volume_data, volumes
 from pycontainer.engine.mounts import volume_name
 from pycontainer.engine.repair import open_engine
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from pycontainer.cli.listing import Row
+    from pycontainer.kernel.operation import Journal
 
 
 def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
@@ -28,8 +29,15 @@ def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
         raise UsageError("--opt", repr(values["opt"][0]), "the driver takes no options", hint)
     labels = dict(_pair(text) for text in values.get("label") or [])
     name = volume_name("volume create", operands[0]) if operands else ""
+    # Here, because who only looks at volumes performs nothing.
+    from pycontainer.cli.explained import Explained
+    from pycontainer.engine import volume_operations
+
+    explained = Explained(values)
     connection = open_engine(settings, notice)
-    sys.stdout.write(f"{volumes.create(settings, connection, name, labels)}\n")
+    with explained as journal:
+        name = volume_operations.create(settings, connection, name, labels, journal)
+    sys.stdout.write(f"{name}\n")
     return 0
 
 
@@ -87,17 +95,21 @@ def _row(settings: Settings, volume: volumes.Volume) -> Row:
 
 def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer volume rm`: print the names of those that are gone."""
+    from pycontainer.cli.explained import Explained
+    from pycontainer.engine import volume_operations
+
+    explained = Explained(values)
     connection = open_engine(settings, notice)
 
-    def remove(name: str) -> None:
+    def remove(name: str, journal: Journal) -> None:
         try:
-            volumes.remove(settings, connection, name)
+            volume_operations.remove(settings, connection, name, journal)
         except NotFound:
             if not values.get("force"):
                 raise
         sys.stdout.write(f"{name}\n")
 
-    return for_each(operands, remove)
+    return explained.for_each(operands, remove)
 
 
 def inspect(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:

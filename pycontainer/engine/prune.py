@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import containers, teardown, usage, volumes
+from pycontainer.engine import containers, teardown, usage, volume_operations, volumes
 from pycontainer.errors import Conflict, NotFound
 from pycontainer.image import downloads
 from pycontainer.image.store import Store
+from pycontainer.kernel.operation import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def prune_volumes(
             continue
         try:
             freed = volumes.size(settings, volume.name)
-            volumes.remove(settings, connection, volume.name)
+            volume_operations.remove(settings, connection, volume.name, Journal())
         except (Conflict, NotFound):
             continue
         except OSError as error:

@@ -7,6 +7,7 @@ import time
 
 from pycontainer.engine import containers, monitors, teardown
 from pycontainer.engine.settings import Settings
+from pycontainer.engine.stop import KillContainer
 from pycontainer.errors import Conflict
 from pycontainer.kernel import signals
 
@@ -14,11 +15,19 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
 
+    from pycontainer.kernel.operation import Journal
+
 _PATIENCE = 10.0  # seconds for the monitor of a killed container to put it away
 
 
 def remove_container(
-    settings: Settings, connection: sqlite3.Connection, name: str, *, force: bool, volumes: bool = False
+    settings: Settings,
+    connection: sqlite3.Connection,
+    name: str,
+    journal: Journal,
+    *,
+    force: bool,
+    volumes: bool = False,
 ) -> None:
     """Remove a container by name or id; one that runs is killed with `force`. Raises NotFound, Conflict, OSError."""
     container = containers.find(connection, name)
@@ -27,23 +36,23 @@ def remove_container(
         if not force:
             hint = "end it first, or use rm -f"
             raise Conflict("remove container", container.name, f"it is {container.status}", hint)
-        owner = _end(settings, container)
+        owner = _end(settings, container, journal)
     try:
         teardown.end_processes(settings, container.id)
-        teardown.remove(settings, connection, container.id, with_volumes=volumes or container.auto_remove)
+        with_volumes = volumes or container.auto_remove
+        teardown.remove(settings, connection, container.id, with_volumes=with_volumes, journal=journal)
     finally:
         containers.unlock(settings.state, container.id, owner)
 
 
-def _end(settings: Settings, container: containers.Container) -> int:
+def _end(settings: Settings, container: containers.Container, journal: Journal) -> int:
     """Kill the container; its lock. Raises Conflict."""
     deadline = time.monotonic() + _PATIENCE
     channel = monitors.connect(settings, container.id)
     if channel is not None:
         try:
             channel.settimeout(_PATIENCE)
-            monitors.ask(channel, {"do": "kill", "number": signals.SIGKILL})
-            monitors.wait_for_end(channel)
+            journal.perform(KillContainer(settings, container, channel))
         except (Conflict, OSError):
             # It ends already, or does not answer.
             pass

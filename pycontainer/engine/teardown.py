@@ -8,11 +8,12 @@ from __future__ import annotations
 import os
 
 from pycontainer import json_text
-from pycontainer.engine import containers, ports, volume_data, volumes
+from pycontainer.engine import containers, ports, volume_operations, volumes
 from pycontainer.engine.settings import Settings
 from pycontainer.engine.wal_index import is_no_space
 from pycontainer.image.store import settle
 from pycontainer.kernel import cgroup
+from pycontainer.kernel.operation import Journal, Operation, word
 from pycontainer.kernel.tree import remove_tree
 from pycontainer.network import attach
 from pycontainer.runtime import launch, state
@@ -20,8 +21,6 @@ from pycontainer.runtime import launch, state
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import sqlite3
-
-    from pycontainer.kernel.operation import Journal
 
 KILLED = "the pycontainer process that ran it was killed"
 LOST = "the machine went down while it ran"
@@ -111,32 +110,78 @@ def end_processes(settings: Settings, container_id: str, journal: Journal | None
 
 
 def remove(
-    settings: Settings, connection: sqlite3.Connection, container_id: str, *, with_volumes: bool = False
+    settings: Settings,
+    connection: sqlite3.Connection,
+    container_id: str,
+    *,
+    with_volumes: bool = False,
+    journal: Journal | None = None,
 ) -> None:
     """Forget a container that does not run, and free its directory; `with_volumes` also its volumes without a name.
 
     Raises OSError.
     """
     _unlink_runtime_files(settings, container_id)
-    directory = settings.container_directory(container_id)
+    journal = journal or Journal()
+    forget = ForgetContainer(settings, connection, container_id, with_volumes)
+    remove_files = RemoveContainerFiles(settings.container_directory(container_id))
     try:
-        discarded = _forget(settings, connection, container_id, with_volumes)
+        discarded = journal.perform(forget)
     except OSError as error:
         if not is_no_space(error):
             raise
         # The row goes first, because half a container is none; except where only its bytes make room to say so.
-        remove_tree(directory)
-        discarded = _forget(settings, connection, container_id, with_volumes)
-    remove_tree(directory)
+        journal.perform(remove_files)
+        discarded = journal.perform(forget)
+    journal.perform(remove_files)
     for path in discarded:
-        volume_data.destroy(path)
+        journal.perform(volume_operations.DestroyVolume(path))
 
 
-def _forget(settings: Settings, connection: sqlite3.Connection, container_id: str, with_volumes: bool) -> list[str]:
-    """Take away its rows; what is to be destroyed of its volumes. Raises OSError."""
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        discarded = volumes.release(settings, connection, container_id, anonymous=with_volumes)
-        containers.delete(connection, container_id)
-        attach.detach(connection, container_id)
-    return discarded
+class ForgetContainer(Operation):
+    """Take away a container's rows, its address lease among them; what is to be destroyed of its volumes."""
+
+    group = "files"
+    step = "forget container"
+    reason = "its rows, its name and its address are free again, all in one transaction"
+    bare = True
+
+    def __init__(self, settings: Settings, connection: sqlite3.Connection, container_id: str, volumes: bool) -> None:
+        self.path = container_id
+        self._settings = settings
+        self._connection = connection
+        self._with_volumes = volumes
+
+    def shell(self) -> str:
+        database = word(f"{self._settings.root}/db.sqlite")
+        tables = (("leases", "container_id"), ("containers", "id"))
+        return "\n".join(
+            f"""sqlite3 {database} "DELETE FROM {table} WHERE {key} = '{self.path}'\"""" for table, key in tables
+        )
+
+    def execute(self) -> list[str]:
+        connection = self._connection
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            discarded = volumes.release(self._settings, connection, self.path, anonymous=self._with_volumes)
+            containers.delete(connection, self.path)
+            attach.detach(connection, self.path)
+        return discarded
+
+
+class RemoveContainerFiles(Operation):
+    """Remove a container's directory, with all that it has written."""
+
+    group = "files"
+    step = "remove the container's files"
+    reason = "what it has written is in its upper directory only: the image's layers stay as they are"
+    bare = True
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def shell(self) -> str:
+        return f"rm --recursive {word(self.path)}"
+
+    def execute(self) -> None:
+        remove_tree(self.path)

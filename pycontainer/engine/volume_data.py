@@ -36,15 +36,18 @@ def data(root: str, name: str) -> str:
 
 def make(root: str, name: str) -> None:
     """Make what is missing of a volume's directories; what is there stays. Raises OSError."""
+    # Here, because commands that only look have this module too.
+    from pycontainer.kernel import files
+
+    os.makedirs(root, exist_ok=True)
     # For root only, because a volume may hold set-user-ID programs.
-    os.makedirs(f"{root}/volumes", 0o700, exist_ok=True)
-    for path, mode in ((directory(root, name), 0o700), (data(root, name), 0o755)):
+    for path, mode in ((f"{root}/volumes", 0o700), (directory(root, name), 0o700), (data(root, name), 0o755)):
         try:
-            os.mkdir(path)
+            files.mkdir(path)
         except FileExistsError:
             continue
         # Not left to mkdir(2), which asks the umask.
-        os.chmod(path, mode)
+        files.chmod(path, mode)
 
 
 def discard(root: str, name: str) -> str:
@@ -52,9 +55,11 @@ def discard(root: str, name: str) -> str:
 
     "" where there is none.
     """
+    from pycontainer.kernel import files
+
     path = f"{root}/volumes/.{os.urandom(_DIGITS // 2).hex()}.{name}"
     try:
-        os.rename(directory(root, name), path)
+        files.rename(directory(root, name), path)
     except FileNotFoundError:
         return ""
     return path

@@ -111,18 +111,14 @@ def describe(settings: Settings, volume: Volume) -> Json:
     }
 
 
-def create(settings: Settings, connection: sqlite3.Connection, name: str, labels: dict[str, str]) -> str:
-    """Make a volume, without a name an anonymous one; its name. One that exists stays as it is. Raises OSError."""
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        return _ensure(settings, connection, name, labels)
+def named(name: str, labels: dict[str, str]) -> tuple[str, dict[str, str]]:
+    """The name and labels of a volume; without a name it is an anonymous one."""
+    return (name, labels) if name else (os.urandom(32).hex(), {**labels, ANONYMOUS: ""})
 
 
-def _ensure(settings: Settings, connection: sqlite3.Connection, name: str, labels: dict[str, str]) -> str:
-    """The same inside the caller's transaction."""
-    if not name:
-        name, labels = os.urandom(32).hex(), {**labels, ANONYMOUS: ""}
-    elif connection.execute("SELECT 1 FROM volumes WHERE name = ?", (name,)).fetchone():
+def ensure(settings: Settings, connection: sqlite3.Connection, name: str, labels: dict[str, str]) -> str:
+    """Make a volume inside the caller's transaction; its name. One that exists stays as it is. Raises OSError."""
+    if connection.execute("SELECT 1 FROM volumes WHERE name = ?", (name,)).fetchone():
         return name
     volume_data.make(settings.root, name)
     connection.execute("INSERT INTO volumes VALUES (?, ?, ?)", (name, json_text.dumps(labels), time.time()))
@@ -130,17 +126,14 @@ def _ensure(settings: Settings, connection: sqlite3.Connection, name: str, label
     return name
 
 
-def remove(settings: Settings, connection: sqlite3.Connection, name: str) -> None:
-    """Remove a volume with its files. Raises NotFound, Conflict where a container has it, OSError."""
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        find(connection, name)
-        names = users(connection, name)
-        if names:
-            hint = f"remove the container first: pycontainer rm {names[0]}"
-            raise Conflict("remove volume", name, f"it is used by container {', '.join(names)}", hint)
-        discarded = _forget(settings, connection, name)
-    volume_data.destroy(discarded)
+def forget_unused(settings: Settings, connection: sqlite3.Connection, name: str) -> str:
+    """As `_forget`, of a volume that no container has. Raises NotFound, Conflict, OSError."""
+    find(connection, name)
+    names = users(connection, name)
+    if names:
+        hint = f"remove the container first: pycontainer rm {names[0]}"
+        raise Conflict("remove volume", name, f"it is used by container {', '.join(names)}", hint)
+    return _forget(settings, connection, name)
 
 
 def _forget(settings: Settings, connection: sqlite3.Connection, name: str) -> str:
@@ -177,7 +170,7 @@ def attach(
         found.setdefault(mount.target, mount)
     for mount in found.values():
         if mount.kind == "volume":
-            mount = mount.changed(source=_ensure(settings, connection, mount.source, {}))
+            mount = mount.changed(source=ensure(settings, connection, *named(mount.source, {})))
         elif mount.kind == "tmpfs":
             # It holds nothing that others could use, and is in the container's own options.
             continue

@@ -53,6 +53,11 @@ def mkdir(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
         make("mkdirat", lambda: [shown(dir_fd), quoted(path), f"0{mode:o}"], os.mkdir, path, mode, dir_fd=dir_fd)
 
 
+def chmod(path: str, mode: int) -> None:
+    """chmod(2)."""
+    make("chmod", lambda: [quoted(path), f"0{mode:o}"], os.chmod, path, mode)
+
+
 def rmdir(path: str) -> None:
     """rmdir(2)."""
     make("rmdir", lambda: [quoted(path)], os.rmdir, path)

@@ -25,7 +25,7 @@ LEGEND = """\
 # 5, of that path. Below: why, and after $ how a shell would do it.
 """
 
-GROUPS = ("image", "cgroup", "namespaces", "mounts", "network", "privileges", "exec")
+GROUPS = ("image", "cgroup", "namespaces", "mounts", "network", "privileges", "exec", "files")
 
 
 class Operation:
@@ -36,6 +36,7 @@ class Operation:
     reason  one line, why a container needs it, begins lower case, no full stop
     hint    what a user can do when it fails; may be empty
     absent  there is nothing to do it to on this host; only asked where it is explained
+    bare    an OSError goes on as it is, because it names the file, and who performs this may know what to do
     """
 
     group = ""
@@ -44,6 +45,7 @@ class Operation:
     reason = ""
     hint = ""
     absent = False
+    bare = False
 
     def shell(self) -> str:
         """A shell command that would do the same, several as lines; "…" stands for what is not known yet."""
@@ -96,11 +98,18 @@ class Journal:
         else:
             self._write([f"  {name}={value}"], self.out)
 
+    def failed(self) -> None:
+        """Have the step explained in which it was, before somebody says what was wrong."""
+        if self.out is not None and self._records:
+            self._send({"failed": True}, self.out)
+
     def perform(self, operation: Operation) -> Any:
         """Explain and execute `operation`; its result. Raises StepFailed."""
         try:
             return operation.execute() if self.out is None else self._explain(operation, self.out)
         except OSError as error:
+            if operation.bare:
+                raise
             path = operation.path or str(error.filename or "")
             cause = error.strerror or (os.strerror(error.errno) if error.errno else str(error))
             cause = cause[:1].lower() + cause[1:]

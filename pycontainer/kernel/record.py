@@ -21,6 +21,7 @@ AT_FDCWD = -100
 _MANY = 3  # lines that differ in a name only, from which on they are one
 
 lines: list[str] | None = None  # those of the present step; None while nothing is explained
+_counts: dict[str, int] = {}  # of those that `count` has put there
 _tell: Callable[[list[str]], None] | None = None
 _names: dict[int, str] = {}
 
@@ -29,6 +30,7 @@ def start(tell: Callable[[list[str]], None]) -> None:
     """Record from here to `stop`, for `tell`."""
     global lines, _tell
     lines, _tell = [], tell
+    _counts.clear()
 
 
 def stop() -> None:
@@ -36,7 +38,7 @@ def stop() -> None:
     global lines
     told, lines = lines, None
     if told is not None and _tell is not None:
-        _tell(_folded(told))
+        _tell(_folded([f"{line}  {_counts[line]} times" if _counts.get(line, 1) > 1 else line for line in told]))
 
 
 def forget() -> None:
@@ -61,6 +63,14 @@ def add(line: str) -> None:
     """Record what no function here knows how to print."""
     if lines is not None:
         lines.append(line)
+
+
+def count(line: str) -> None:
+    """Record one of any number of calls: equal ones are one line, wherever they were."""
+    if lines is not None:
+        if line not in _counts:
+            lines.append(line)
+        _counts[line] = _counts.get(line, 0) + 1
 
 
 def made(call: str, arguments: Sequence[str], result: int = 0, error: int = 0) -> None:

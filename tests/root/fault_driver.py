@@ -51,7 +51,9 @@ DEFAULTS = {
     "fault": "", "victim": "client", "signal": int(signal.SIGKILL), "number": -1, "errno": 0, "delay": None,
 }  # fmt: skip
 
-PUTS_AWAY = ("end the processes", "remove cgroup")
+PUTS_AWAY = (
+    "end the processes", "remove cgroup", "forget container", "remove the container's files", "remove the volume's files",
+)  # fmt: skip
 
 _perform = Journal.perform
 # Shared with all that is forked: the number of the next operation, and the request.

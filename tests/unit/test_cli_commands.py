@@ -55,7 +55,8 @@ def test_the_handler_is_there_and_looks_at_every_option(command: Command) -> Non
     """An option that nobody reads would be ignored without a word."""
     function = command.load()
     assert list(inspect.signature(function).parameters) == ["settings", "values", "operands"]
-    sources = [inspect.getsource(sys.modules[function.__module__])]
+    # What is to be explained is read in one place for several commands.
+    sources = [inspect.getsource(sys.modules[function.__module__]), (PACKAGE / "cli/explained.py").read_text()]
     # What a container is made of is read in many places.
     if command.words in ("run", "create", "start", "update", "network create"):
         sources += [path.read_text() for folder in ("engine", "cli") for path in (PACKAGE / folder).rglob("*.py")]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pycontainer import json_text
-from pycontainer.engine import containers, copy_up, events, mounts, prune, volume_data, volumes
+from pycontainer.engine import containers, copy_up, events, mounts, prune, volume_data, volume_operations, volumes
 from pycontainer.engine.config.container import ContainerConfig
 from pycontainer.engine.copy_tree import copy_tree
 from pycontainer.engine.mounts import Mount
@@ -323,7 +323,7 @@ def box(settings: Settings, connection: sqlite3.Connection) -> Box:
 
 class TestVolumes:
     def test_made_and_removed(self, box: Box) -> None:
-        assert volumes.create(box.settings, box.connection, "vol", {"a": "b"}) == "vol"
+        assert volume_operations.create(box.settings, box.connection, "vol", {"a": "b"}, Journal()) == "vol"
         data = pathlib.Path(box.settings.root, "volumes/vol/_data")
         (data / "file").write_text("x" * 10)
         found = volumes.find(box.connection, "vol")
@@ -331,19 +331,21 @@ class TestVolumes:
         described = volumes.describe(box.settings, found)
         assert (described["Name"], described["Mountpoint"], described["Driver"]) == ("vol", str(data), "local")
         assert volumes.size(box.settings, "vol") == 10
-        assert volumes.create(box.settings, box.connection, "vol", {"c": "d"}) == "vol", "no failure where it exists"
+        assert volume_operations.create(box.settings, box.connection, "vol", {"c": "d"}, Journal()) == "vol", (
+            "no failure where it exists"
+        )
         assert volumes.find(box.connection, "vol").labels == {"a": "b"}
         assert (data / "file").exists()
-        volumes.remove(box.settings, box.connection, "vol")
+        volume_operations.remove(box.settings, box.connection, "vol", Journal())
         assert os.listdir(f"{box.settings.root}/volumes") == []
         assert happened(box.connection) == [("create", "vol"), ("destroy", "vol")]
         with pytest.raises(NotFound):
-            volumes.remove(box.settings, box.connection, "vol")
+            volume_operations.remove(box.settings, box.connection, "vol", Journal())
 
     def test_directories_are_for_root_alone_and_data_for_all(self, box: Box) -> None:
         old = os.umask(0o077)
         try:
-            volumes.create(box.settings, box.connection, "vol", {})
+            volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         finally:
             os.umask(old)
         modes = [
@@ -352,7 +354,7 @@ class TestVolumes:
         assert modes == [0o700, 0o700, 0o755]
 
     def test_without_a_name(self, box: Box) -> None:
-        name = volumes.create(box.settings, box.connection, "", {"a": "b"})
+        name = volume_operations.create(box.settings, box.connection, "", {"a": "b"}, Journal())
         assert len(name) == 64
         assert volumes.find(box.connection, name).anonymous
         assert volumes.find(box.connection, name).labels["a"] == "b"
@@ -361,17 +363,17 @@ class TestVolumes:
         first = box.make("first", volume=["vol:/x"])
         second = box.make("second", volume=["vol:/x", "vol:/y"])
         with pytest.raises(Conflict, match="first, second"):
-            volumes.remove(box.settings, box.connection, "vol")
+            volume_operations.remove(box.settings, box.connection, "vol", Journal())
         box.forget(first, anonymous=True)
         assert volumes.users(box.connection, "vol") == ["second"]
         box.forget(second, anonymous=True)
         assert names(box.connection) == ["vol"], "one with a name stays"
-        volumes.remove(box.settings, box.connection, "vol")
+        volume_operations.remove(box.settings, box.connection, "vol", Journal())
 
     def test_prune(self, box: Box) -> None:
-        anonymous = [volumes.create(box.settings, box.connection, "", {}) for _ in range(2)]
-        volumes.create(box.settings, box.connection, "named", {})
-        volumes.create(box.settings, box.connection, "other", {})
+        anonymous = [volume_operations.create(box.settings, box.connection, "", {}, Journal()) for _ in range(2)]
+        volume_operations.create(box.settings, box.connection, "named", {}, Journal())
+        volume_operations.create(box.settings, box.connection, "other", {}, Journal())
         box.make("user", volume=["used:/x", "/y"])
         used = [mount.source for mount in volumes.of(box.connection, volumes_id(box))]
         pathlib.Path(box.settings.root, "volumes", anonymous[0], "_data/x").write_text("12345")
@@ -488,7 +490,7 @@ class TestKilled:
         assert names(box.connection) == []
 
     def test_before_the_removal_is_recorded(self, box: Box) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         file = pathlib.Path(box.settings.root, "volumes/vol/_data/file")
         file.write_text("x")
         volume_data.discard(box.settings.root, "vol")
@@ -499,12 +501,12 @@ class TestKilled:
 
     @pytest.mark.parametrize("made_again", [False, True])
     def test_before_the_files_are_removed(self, box: Box, made_again: bool) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         pathlib.Path(box.settings.root, "volumes/vol/_data/old").write_text("x")
         box.connection.execute("DELETE FROM volumes")
         path = volume_data.discard(box.settings.root, "vol")
         if made_again:
-            volumes.create(box.settings, box.connection, "vol", {})
+            volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
             pathlib.Path(box.settings.root, "volumes/vol/_data/new").write_text("y")
         assert box.clear() == []
         assert not os.path.exists(path)
@@ -513,7 +515,7 @@ class TestKilled:
             assert os.listdir(f"{box.settings.root}/volumes/vol/_data") == ["new"]
 
     def test_what_somebody_removes_at_this_moment_is_left_to_them(self, box: Box) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         box.connection.execute("DELETE FROM volumes")
         path = volume_data.discard(box.settings.root, "vol")
         descriptor = os.open(path, os.O_RDONLY)
@@ -538,7 +540,7 @@ class TestKilled:
         assert box.clear() == []
 
     def test_what_cannot_be_removed_is_said(self, box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         box.connection.execute("DELETE FROM volumes")
         path = volume_data.discard(box.settings.root, "vol")
 
@@ -601,8 +603,8 @@ class TestKilledAnywhere:
     """Whatever step a command is killed at, after the next one the directories are those of the volumes."""
 
     ACTIONS: ClassVar[dict[str, Callable[[Box], object]]] = {
-        "volume create": lambda box: volumes.create(box.settings, box.connection, "new", {}),
-        "volume rm": lambda box: volumes.remove(box.settings, box.connection, "old"),
+        "volume create": lambda box: volume_operations.create(box.settings, box.connection, "new", {}, Journal()),
+        "volume rm": lambda box: volume_operations.remove(box.settings, box.connection, "old", Journal()),
         "create": lambda box: box.make("second", volume=["new:/x", "/y", "old:/z"]),
         "rm -v": lambda box: box.forget(containers.find(box.connection, "first").id, anonymous=True),
     }
@@ -621,7 +623,7 @@ class TestKilledAnywhere:
             box = open_box()
             for schema in (containers.SCHEMA, events.SCHEMA, volumes.SCHEMA):
                 box.connection.executescript(schema)
-            volumes.create(settings, box.connection, "old", {})
+            volume_operations.create(settings, box.connection, "old", {}, Journal())
             box.make("first", volume=["/anonymous"])
             (anonymous,) = {
                 mount.source for mount in volumes.of(box.connection, containers.find(box.connection, "first").id)
@@ -687,7 +689,7 @@ class TestCopyUp:
         assert self.tree(box) == ["_data"]
 
     def test_a_volume_that_has_files(self, box: Box, layer: pathlib.Path) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         pathlib.Path(box.settings.root, "volumes/vol/_data/mine").touch()
         self.start(box, "web", layer, volume=["vol:/data"])
         assert self.tree(box) == ["_data", "_data/mine"]
@@ -700,7 +702,7 @@ class TestCopyUp:
         assert self.tree(box) == ["_data"]
 
     def test_killed_while_files_are_copied(self, box: Box, layer: pathlib.Path) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         half = pathlib.Path(box.settings.root, "volumes/vol/_copy.partial/half")
         half.mkdir(parents=True)
         self.start(box, "web", layer, volume=["vol:/data"])
@@ -708,7 +710,7 @@ class TestCopyUp:
 
     @pytest.mark.parametrize("options", ["", ":nocopy"])
     def test_killed_while_files_are_moved(self, box: Box, layer: pathlib.Path, options: str) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         top = pathlib.Path(box.settings.root, "volumes/vol")
         os.rename(layer / "data", top / "_copy")
         os.rename(top / "_copy/a", top / "_data/a")
@@ -717,7 +719,7 @@ class TestCopyUp:
         assert stat.S_IMODE((top / "_data").stat().st_mode) == 0o1751
 
     def test_a_file_that_somebody_made_meanwhile_stays(self, box: Box, layer: pathlib.Path) -> None:
-        volumes.create(box.settings, box.connection, "vol", {})
+        volume_operations.create(box.settings, box.connection, "vol", {}, Journal())
         top = pathlib.Path(box.settings.root, "volumes/vol")
         os.rename(layer / "data", top / "_copy")
         (top / "_data/a").write_text("mine")

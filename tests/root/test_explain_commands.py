@@ -1,0 +1,198 @@
+"""`--explain` of commands that start nothing: what it tells, and `=calls` against strace(1).
+
+As in test_explain.py, each operation's lines stand in the trace right behind its calls. Here they are compared as sets:
+a tree is removed in the order in which the file system lists it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+import pytest
+from conftest import COMMAND, Pycontainer
+from test_explain import Block, Call, Explained, Matcher, Parser, expand
+from test_lecture import commands, steps
+
+# What changes something outside this process. Each must be explained while an operation is.
+CHANGES = """
+mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlink symlinkat mknod mknodat chmod fchmod
+fchmodat chown fchown lchown fchownat setxattr lsetxattr fsetxattr mount umount2 move_mount open_tree mount_setattr
+chroot unshare setns kill pidfd_send_signal
+""".split()
+SEEN = "write fork vfork clone".split()
+
+
+def traced(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> tuple[list[Block | Call], str]:
+    """Run a command under strace with what it forks: its calls and its explanation's blocks in order; its stdout."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    trace, told = tmp_path / "trace", tmp_path / "told"
+    names = ",".join(f"?{name}" for name in [*CHANGES, *SEEN])
+    strace = ["strace", "-f", "-v", "-yy", "-s", "1000000", "-o", str(trace), "-e", f"trace={names}"]
+    done = subprocess.run(
+        [*strace, *COMMAND, *words, "--explain=calls", "--explain-to", str(told)],
+        env={**os.environ, **pycontainer.environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found: list[Block | Call] = []
+    for line in trace.read_text(errors="surrogateescape").splitlines():
+        # Of one process at a time: no call is cut in two.
+        match = re.match(r"\d+ +(\w+)\((.*)\) += (.*)$", line, re.DOTALL)
+        if match is None:
+            continue
+        name, arguments, result = match.groups()
+        if name == "write" and re.match(rf"\d+<{re.escape(str(told))}>", arguments):
+            text = Parser(arguments).items("")[1][1]
+            assert isinstance(text, bytes)
+            found.append(Block(text.decode()))
+        else:
+            found.append(Call(name, arguments, result))
+    return found, done.stdout
+
+
+def disagreements(records: list[Block | Call]) -> list[str]:
+    found: list[str] = []
+    matcher, made = Matcher(), []
+    for record in records:
+        if isinstance(record, Call):
+            made.append(record)
+            continue
+        lines = [each for line in record.calls for each in expand(line)]
+        for each in itertools.chain.from_iterable([line] * line.times for line in lines):
+            call = next((call for call in made if matches(matcher, each, call)), None)
+            if call is None:
+                found.append(f"explained, not made: {each.line}")
+            else:
+                made.remove(call)
+        found += [f"made, not explained: {call!r}" for call in made if must_be_explained(call)]
+        made = []
+    # What comes after the last one.
+    return found + [f"made, not explained: {call!r}" for call in made if must_be_explained(call)]
+
+
+def matches(matcher: Matcher, explained: Explained, call: Call) -> bool:
+    return matcher.matches(explained, call, by_helper=False)
+
+
+def must_be_explained(call: Call) -> bool:
+    # SQLite's business, and the lock under which a container is removed.
+    is_within = "/db.sqlite" in call.text or re.search(r'"/run/[^"]+/containers/', call.text)
+    return call.name in CHANGES and not call.failed and not is_within
+
+
+def check_calls(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> str:
+    """Compare both ways; what the command has printed."""
+    records, printed = traced(pycontainer, tmp_path, *words)
+    assert any(isinstance(record, Block) and record.calls for record in records), "nothing was explained"
+    problems = disagreements(records)
+    assert not problems, "\n" + "\n".join(problems)
+    for block in records:
+        if isinstance(block, Block):
+            assert len(block.reasons) == 1, block.calls
+            for command in block.commands:
+                assert subprocess.run(["bash", "-n", "-c", command.replace("…", "x")]).returncode == 0, command
+    return printed
+
+
+def look(text: str) -> list[str]:
+    """What each command that the lecture gives to look at something prints."""
+    done = [subprocess.run(["bash", "-c", each], capture_output=True, text=True) for each in commands(text, "?")]
+    assert all(each.returncode == 0 for each in done), [each.stderr for each in done]
+    return [each.stdout for each in done]
+
+
+def told(pycontainer: Pycontainer, *words: str) -> str:
+    """The lecture; nothing else may be printed but the operands' names."""
+    result = pycontainer(*words, "--explain", check=True)
+    lines = result.stderr.splitlines()
+    assert lines[0].endswith("to look at it afterwards") and max(map(len, lines[1:])) <= 80 + LONGER
+    assert [number for number, _ in steps(result.stderr)] == [*range(1, len(steps(result.stderr)) + 1)]
+    assert {side for _, side in steps(result.stderr)} == {"host"} and "{" not in result.stderr
+    return result.stderr
+
+
+LONGER = 120  # a path cannot be folded
+
+
+def titles(text: str) -> list[str]:
+    return re.findall(r"^ ?\d+ +host │ (.*)$", text, re.MULTILINE)
+
+
+def test_volumes(pycontainer: Pycontainer) -> None:
+    text = told(pycontainer, "volume", "create", "kept")
+    assert titles(text) == ["Make a volume"] and "/volumes/kept/_data" in look(text)[0]
+    pycontainer("volume", "create", "other", check=True)
+    text = told(pycontainer, "volume", "rm", "kept", "other")
+    assert titles(text) == ["Remove volumes: 2"] and look(text) == [""]
+
+
+def test_the_calls_of_volumes(pycontainer: Pycontainer, tmp_path: pathlib.Path) -> None:
+    # The first one makes the directory that all are in.
+    assert check_calls(pycontainer, tmp_path, "volume", "create", "kept") == "kept\n"
+    data = pycontainer.root / "volumes/kept/_data"
+    (data / "deep/er").mkdir(parents=True)
+    for name in ("a", "b", "deep/c", "deep/er/d"):
+        (data / name).write_text(name)
+    assert check_calls(pycontainer, tmp_path, "volume", "rm", "kept") == "kept\n"
+
+
+def test_a_container_goes(box: Pycontainer) -> None:
+    box("create", "--name", "idle", "-v", "/volume", "--network", "none", "busybox", "true", check=True)
+    box("run", "-d", "--name", "runs", "--network", "none", "busybox", "sleep", "600", check=True)
+    text = told(box, "rm", "-v", "idle")
+    assert titles(text) == ["Remove containers: 1"] and "volumes without a name: 1." in " ".join(text.split())
+    assert look(text)[0].count("\n") == 1
+    text = told(box, "rm", "-f", "runs")
+    assert titles(text) == ["End it", "Remove containers: 1"] and look(text) == [""]
+
+
+def test_the_calls_of_a_removal(box: Pycontainer, tmp_path: pathlib.Path) -> None:
+    script = "mkdir -p /d/e; echo a >/d/a; echo b >/d/e/b; rm /bin/ls; ln -s a /d/link"
+    for words in (("--name", "writer", "-v", "/volume"), ("--name", "second")):
+        box("run", *words, "--network", "none", "busybox", "sh", "-c", script, check=True)
+    assert check_calls(box, tmp_path, "rm", "-v", "writer", "second") == "writer\nsecond\n"
+    box("run", "-d", "--name", "runs", "--network", "none", "busybox", "sleep", "600", check=True)
+    assert check_calls(box, tmp_path, "rm", "-f", "runs") == "runs\n"
+
+
+def test_as_json(box: Pycontainer) -> None:
+    result = box("volume", "create", "--explain=json", "described", check=True)
+    (record,) = (json.loads(line) for line in result.stderr.splitlines())
+    assert (record["operation"], record["side"]) == ("MakeVolume", "host") and record["calls"]
+    assert result.stdout == "described\n"
+
+
+def test_without_it_nothing_is_told(box: Pycontainer) -> None:
+    assert box("volume", "create", "silent", check=True).stderr == ""
+    assert box("volume", "rm", "silent", check=True).stderr == ""
+
+
+@pytest.mark.parametrize("words", [("volume", "create"), ("volume", "rm", "x"), ("rm", "x")])
+def test_a_style_that_is_none_is_refused(box: Pycontainer, words: tuple[str, ...]) -> None:
+    result = box(*words, "--explain=script")
+    assert result.returncode == 1 and "only `run` and `create`" in result.stderr and result.stdout == ""
+
+
+def test_a_failure_is_said_as_without_it(box: Pycontainer) -> None:
+    for words in (("volume", "rm", "none"), ("rm", "none")):
+        plain, explained = box(*words), box(*words, "--explain")
+        assert explained.returncode == plain.returncode == 1 and explained.stderr.endswith(plain.stderr)
+
+
+def test_killed_while_it_explains(box: Pycontainer) -> None:
+    """Who explains is gone: the command goes on."""
+    read, write = os.pipe()
+    process = box.popen("volume", "create", "--explain", "unread", stderr=write, stdout=subprocess.PIPE)
+    os.close(read)
+    os.close(write)
+    assert process.wait(60) == 0
+    box("volume", "rm", "unread", check=True)
