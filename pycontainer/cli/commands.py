@@ -201,7 +201,7 @@ IMAGE = [
     Command("tag", "image:tag", "IMAGE NAME", "Give an image one more name.", []),
     Command("load", "load:load", "", "Load images from a docker or OCI archive or an OCI layout directory.", [
         Option("-i --input", "text", "FILE", "Archive or OCI layout directory; - is standard input."),
-        _QUIET_LOAD, _MAX_LAYER_SIZE,
+        _QUIET_LOAD, _MAX_LAYER_SIZE, *EXPLAIN,
     ], surplus="an archive is named with -i: `pycontainer load -i FILE`; "),
     Command("save", "save:save", "IMAGE...", "Write images as one archive that docker, podman and load read.", [
         Option("-o --output", "text", "FILE", "To this file and not to standard output."),

@@ -177,6 +177,31 @@ CONTENTS = [
 # What commands do that start nothing.
 AT_REST = [
     Chapter(
+        "Take in what the archive holds",
+        why=[("ReadArchive", "Hashed on its way: what is not what its name says is refused, and nobody has read it.")],
+        shown="ReadArchive",
+        check=[],
+    ),
+    Chapter(
+        "Unpack layers: {layers}",
+        why=[
+            ("UnpackLayers", "A child for each has chrooted into the layer's directory: no path leads out of it."),
+            ("", "What a layer deletes becomes a character device 0:0, and a directory that hides all below gets"),
+            ("", "trusted.overlay.opaque: so overlayfs reads it. The hash must be what the image says."),
+        ],
+        shown="UnpackLayers",
+        check=[],
+    ),
+    Chapter(
+        "Store it",
+        why=[
+            ("StoreImages", "First onto the disk, then renamed into place in the transaction that writes its row:"),
+            ("", "a layer is there as a whole or not at all, whoever is killed."),
+        ],
+        shown="StoreImages",
+        check=[("StoreImages", "ls {store}/layers")],
+    ),
+    Chapter(
         "Make a volume",
         why=[("MakeVolume", "A directory of the host's. Its row is written with it: a kill leaves both or none.")],
         shown="MakeVolume",
@@ -332,6 +357,10 @@ def _note_places(records: list[Record], places: dict[str, str]) -> None:
             places["cgroup"] = shlex.quote(record["path"])
         elif record["operation"] == "FindLink" and "bridge" not in places:
             places["bridge"] = shlex.quote(record["path"])
+        elif record["operation"] == "UnpackLayers":
+            places["layers"] = record["path"]
+        elif record["operation"] == "StoreImages":
+            places["store"] = shlex.quote(record["path"])
         elif record["operation"] == "MakeVolume":
             places["volume"] = shlex.quote(record["path"])
         elif record["operation"] in ("ForgetVolume", "RemoveContainerFiles"):

@@ -8,6 +8,7 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from pycontainer.cli.explained import Explained
 from pycontainer.cli.main import notice
 from pycontainer.engine.config.quantity import parse_size
 from pycontainer.engine.repair import open_engine
@@ -28,14 +29,16 @@ def load(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
     from pycontainer.image.load import load as load_images
 
     path, limit = values.get("input", "-"), max_layer_size(values.get("max_layer_size"))
+    explained = Explained(values)
     store = Store(settings.root, open_engine(settings, notice))
     with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(explained)
         progress = stack.enter_context(progress_bar(values))
         if os.path.isdir(path):
-            lines = load_images(store, path, progress=progress, max_layer_size=limit)
+            lines = load_images(store, path, progress=progress, max_layer_size=limit, journal=journal)
         else:
             source, total = stack.enter_context(_open_input(path))
-            lines = load_images(store, source, progress=progress, max_layer_size=limit, total=total)
+            lines = load_images(store, source, progress=progress, max_layer_size=limit, total=total, journal=journal)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     return 0
 

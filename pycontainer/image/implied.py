@@ -10,6 +10,7 @@ import os
 import stat
 
 from pycontainer.image.layer import OPAQUE_XATTR
+from pycontainer.kernel import record
 
 _OVERLAY_XATTRS = "trusted.overlay."
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -68,10 +69,14 @@ def _copy_attributes(source: int, layer: str, path: bytes) -> None:
     try:
         status = os.fstat(source)
         os.fchown(target, status.st_uid, status.st_gid)
+        record.count(f"fchown(…, {status.st_uid}, {status.st_gid})")
         for name in os.listxattr(source):
             if not name.startswith(_OVERLAY_XATTRS):
-                os.setxattr(target, name, os.getxattr(source, name))
+                value = os.getxattr(source, name)
+                os.setxattr(target, name, value)
+                record.count(f"fsetxattr(…, {record.quoted(name)}, …, {len(value)}, 0)")
         os.fchmod(target, stat.S_IMODE(status.st_mode))
+        record.count(f"fchmod(…, 0{stat.S_IMODE(status.st_mode):o})")
         os.utime(target, ns=(status.st_mtime_ns, status.st_mtime_ns))
     finally:
         os.close(target)

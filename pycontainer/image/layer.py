@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from pycontainer.errors import ImageError, printable
 from pycontainer.image.stream import ForwardStream
 from pycontainer.image.tar import UNFIT, members
+from pycontainer.kernel import record
 
 MAX_MEMBERS = 1_000_000  # implied directories count: each takes an inode
 MAX_DEVICES = 4096  # device nodes and fifos
@@ -305,9 +306,11 @@ class _Unpacking:
             mode = os.lstat(path or b".").st_mode
         except FileNotFoundError:
             os.mknod(path, stat.S_IFCHR, 0)
+            record.count("mknodat(AT_FDCWD, …, S_IFCHR|000, makedev(0, 0))")
             return
         if stat.S_ISDIR(mode):  # made anew by this layer: what the lower ones have in it stays hidden
             os.setxattr(path or b".", OPAQUE_XATTR, b"y")
+            record.count(f'setxattr(…, "{OPAQUE_XATTR}", "y", 1, 0)')
 
 
 def _components(member: tarfile.TarInfo, name: str) -> list[bytes]:
@@ -333,9 +336,9 @@ def _set_attributes(member: tarfile.TarInfo, target: int | bytes) -> int:
     follow = isinstance(target, int)
     nanoseconds = nanoseconds_of(member)
     os.chown(target, member.uid, member.gid, follow_symlinks=follow)
-    for record, value in member.pax_headers.items():
-        if record.startswith(_XATTR_RECORD):
-            set_xattr(target, record.removeprefix(_XATTR_RECORD), _encode(value), follow)
+    for header, value in member.pax_headers.items():
+        if header.startswith(_XATTR_RECORD):
+            set_xattr(target, header.removeprefix(_XATTR_RECORD), _encode(value), follow)
     if not member.issym():
         os.chmod(target, stat.S_IMODE(member.mode))
     if not member.isdir():

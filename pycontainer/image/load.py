@@ -12,11 +12,13 @@ from pycontainer.errors import ImageError, UsageError
 from pycontainer.image import manifest, reference
 from pycontainer.image.ingest import ARCHIVE_FACTOR, Blob, Files, ingest_archive, ingest_layout
 from pycontainer.image.manifest import Config, Descriptor
+from pycontainer.image.operations import ReadArchive
 from pycontainer.image.reference import Reference
 from pycontainer.image.store import Store
 from pycontainer.image.stream import Readable
 from pycontainer.image.unpack import Progress
 from pycontainer.image.workspace import NewImage, Workspace
+from pycontainer.kernel.operation import Journal
 
 DEFAULT_MAX_LAYER_SIZE = 16 << 30
 MAX_NESTED_INDEXES = 4
@@ -33,6 +35,7 @@ def load(
     max_layer_size: int = DEFAULT_MAX_LAYER_SIZE,
     total: int = 0,
     wanted: Reference | None = None,
+    journal: Journal | None = None,
 ) -> list[str]:
     """Add the images of `source`, a stream or the path of an OCI layout directory; lines as `docker load` prints them.
 
@@ -40,12 +43,9 @@ def load(
     `total` is the length of the stream in bytes where it is known, for `progress`.
     Raises ImageError, StepFailed, HostError.
     """
-    with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR) as work:
-        on_read = reporter(progress, "reading", total)
-        if isinstance(source, str):
-            files = ingest_layout(source, work.directory, max_layer_size, on_read)
-        else:
-            files = ingest_archive(source, work.directory, max_layer_size, on_read)
+    journal = journal or Journal()
+    with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR, journal) as work:
+        files = _read(source, work.directory, max_layer_size, reporter(progress, "reading", total), journal)
         if "manifest.json" in files:
             images = _docker_images(files, work)
         elif "index.json" in files:
@@ -70,6 +70,24 @@ def load(
         if not image.names:
             lines.append(f"Loaded image ID: {image.config.id}")
     return lines
+
+
+def _read(
+    source: Readable | str, directory: str, limit: int, on_read: Callable[[int], None] | None, journal: Journal
+) -> Files:
+    """What the archive or layout holds, copied into `directory`. Raises ImageError, StepFailed."""
+
+    def read() -> Files:
+        if isinstance(source, str):
+            return ingest_layout(source, directory, limit, on_read)
+        return ingest_archive(source, directory, limit, on_read)
+
+    is_layout = isinstance(source, str)
+    name = source if isinstance(source, str) else getattr(source, "name", "-")
+    found: Files = journal.perform(
+        ReadArchive(name if isinstance(name, str) else "-", directory, read, is_layout=is_layout)
+    )
+    return found
 
 
 def _choose(images: list[NewImage], wanted: Reference) -> NewImage:

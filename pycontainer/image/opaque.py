@@ -10,6 +10,7 @@ import os
 import stat
 
 from pycontainer.image.layer import OPAQUE_XATTR
+from pycontainer.kernel import record
 
 
 def hide_lower_root(layer: str, lower: list[str]) -> None:
@@ -21,8 +22,10 @@ def hide_lower_root(layer: str, lower: list[str]) -> None:
         path = os.path.join(os.fsencode(layer), name)
         if name not in own:
             os.mknod(path, stat.S_IFCHR, 0)
+            record.count("mknodat(AT_FDCWD, …, S_IFCHR|000, makedev(0, 0))")
         elif own[name]:
             os.setxattr(path, OPAQUE_XATTR, b"y")
+            record.count(f'setxattr(…, "{OPAQUE_XATTR}", "y", 1, 0)')
 
 
 def _visible(layers: list[str]) -> set[bytes]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 from pycontainer.errors import HostError, ImageError, StepFailed
 from pycontainer.image.layer import Tree, unpack
 from pycontainer.image.stream import ForwardStream, too_large, write_all
-from pycontainer.kernel import process
+from pycontainer.kernel import files, process, record
 
 PARALLEL = 2
 MAX_IMPLIED = 16 << 20  # bytes of memory for the names of directories that have no member of their own, of all layers
@@ -162,7 +162,7 @@ class _Child:
         self._received = bytearray()
         self._blob = os.open(layer.blob, os.O_RDONLY | os.O_CLOEXEC)
         if layer.directory:
-            os.mkdir(layer.directory, 0o755)
+            files.mkdir(layer.directory, 0o755)
         self.pipe, report = os.pipe()
         parent = os.getpid()
         self.pid = os.fork()
@@ -191,6 +191,8 @@ class _Child:
             raise StepFailed("unpack layer", report["path"], report["errno"])
         if "error" in report:
             raise ImageError(*report["error"])
+        for line, times in report["calls"]:
+            record.count(line, times)
         implied = [path.encode("utf-8", "surrogateescape") for path in report["implied"]]
         return Unpacked(report["diff_id"], report["size"], implied, report["read"], report["inodes"])
 
@@ -240,6 +242,7 @@ def _answer(layer: Layer, blob: int, report: int, limit: int) -> dict[str, Any]:
     import errno
 
     try:
+        record.begin_anew()
         low, high = sorted((blob, report))
         # Because a lock that the parent holds must die with it, not with its last child.
         os.closerange(3, low)
@@ -266,11 +269,11 @@ def _answer(layer: Layer, blob: int, report: int, limit: int) -> dict[str, Any]:
     except Exception:
         return {"error": ["unpack layer", layer.name, "its contents are not understood"]}
     amounts = {"size": tree.size, "read": stream.total, "inodes": tree.inodes}
-    return {"diff_id": diff_id, "implied": implied, **amounts}
+    return {"diff_id": diff_id, "implied": implied, "calls": record.so_far(), **amounts}
 
 
 def _unpack(stream: ForwardStream, layer: Layer) -> Tree:
     os.umask(0)
-    os.chroot(layer.directory)
-    os.chdir("/")
+    files.chroot(layer.directory)
+    files.chdir("/")
     return unpack(stream, layer.base, complete=not layer.diff_id)

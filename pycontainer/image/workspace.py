@@ -23,10 +23,13 @@ from pycontainer.image.implied import inherit_attributes
 from pycontainer.image.ingest import Blob, receive
 from pycontainer.image.manifest import Config, chain_ids
 from pycontainer.image.opaque import hide_lower_root
+from pycontainer.image.operations import StoreImages, UnpackLayers
 from pycontainer.image.store import Store, remove_tree
 from pycontainer.image.stream import Hash, write_all
-from pycontainer.image.unpack import Allowance, Arrivals, Layer, Progress, unpack_layers
+from pycontainer.image.unpack import Allowance, Arrivals, Layer, Progress, Unpacked, unpack_layers
+from pycontainer.kernel import files
 from pycontainer.kernel.file_flags import spread_subdirectories
+from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.syscalls import call
 
 
@@ -47,8 +50,9 @@ class NewImage(NamedTuple):
 class Workspace:
     """See above. At most `layer_limit` bytes are unpacked of a layer, `limit` of all. Raises PycontainerError only."""
 
-    def __init__(self, store: Store, layer_limit: int, limit: int) -> None:
+    def __init__(self, store: Store, layer_limit: int, limit: int, journal: Journal | None = None) -> None:
         self.store = store
+        self._journal = journal or Journal()
         self._allowance = Allowance(layer_limit, limit)
         self.directory = ""
         self._sizes: dict[str, int] = {}  # chain id -> bytes, of layers that the store had when it was asked
@@ -98,7 +102,20 @@ class Workspace:
             if directory or not (verified or self._is_checked(chain, blob)):
                 name = f"layer {index + 1} of {len(chains)}"
                 layers[index] = Layer(blob.path, blob.size, directory, name, diff_id, verified, index == 0)
-        unpacked = unpack_layers(list(layers.values()), self._allowance, progress, arrivals)
+        if not layers:
+            return
+
+        def unpack() -> list[Unpacked]:
+            unpacked = unpack_layers(list(layers.values()), self._allowance, progress, arrivals)
+            self._complete(layers, unpacked, chains, blobs)
+            return unpacked
+
+        self._journal.perform(UnpackLayers(list(layers.values()), unpack))
+
+    def _complete(
+        self, layers: dict[int, Layer], unpacked: list[Unpacked], chains: list[str], blobs: list[Blob]
+    ) -> None:
+        """Give layers what they need of those below them, and remember what was unpacked and verified."""
         for (index, layer), result in zip(layers.items(), unpacked, strict=True):
             self._checked.add((chains[index], blobs[index].hex))
             if not layer.directory:
@@ -115,7 +132,8 @@ class Workspace:
         """Unpack the only layer of a new image; its diff id and its directory."""
         directory = self._name_directory()
         layer = Layer(blob.path, blob.size, directory, "archive", "", False, True)
-        result = unpack_layers([layer], self._allowance, progress)[0]
+        unpack = UnpackLayers([layer], lambda: unpack_layers([layer], self._allowance, progress))
+        result: Unpacked = self._journal.perform(unpack)[0]
         self._new[result.diff_id.removeprefix("sha256:")] = directory, result.size
         return result.diff_id, directory
 
@@ -126,6 +144,10 @@ class Workspace:
 
     def commit(self, images: list[NewImage]) -> None:
         """Put everything in place and into the database."""
+        moves = [(directory, self._path(chain)) for chain, (directory, _) in self._new.items()]
+        self._journal.perform(StoreImages(self.store.root, self.directory, moves, lambda: self._commit(images)))
+
+    def _commit(self, images: list[NewImage]) -> None:
         connection = self.store.connection
         moved: list[tuple[str, str]] = []
         try:
@@ -140,7 +162,7 @@ class Workspace:
                 connection.execute("COMMIT")
             except BaseException:
                 for target, origin in reversed(moved):
-                    os.rename(target, origin)
+                    files.rename(target, origin)
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
@@ -197,13 +219,13 @@ class Workspace:
         target = f"{self.store.blobs}/{blob.hex}"
         if os.path.exists(target):
             if os.path.exists(blob.path):  # not when this commit has placed it already
-                os.replace(blob.path, target)
+                files.rename(blob.path, target)
         else:
             self._move(blob.path, target, moved)
 
     @staticmethod
     def _move(origin: str, target: str, moved: list[tuple[str, str]]) -> None:
-        os.rename(origin, target)
+        files.rename(origin, target)
         moved.append((target, origin))
 
     def _has(self, chain: str) -> bool:

@@ -107,6 +107,11 @@ def chdir(path: str) -> None:
     make("chdir", lambda: [quoted(path)], os.chdir, path)
 
 
+def chroot(path: str) -> None:
+    """chroot(2)."""
+    make("chroot", lambda: [quoted(path)], os.chroot, path)
+
+
 def fchdir(descriptor: int) -> None:
     """fchdir(2)."""
     make("fchdir", lambda: [shown(descriptor)], os.fchdir, descriptor)

@@ -41,10 +41,23 @@ def stop() -> None:
         _tell(_folded([f"{line}  {_counts[line]} times" if _counts.get(line, 1) > 1 else line for line in told]))
 
 
+def so_far() -> list[tuple[str, int]]:
+    """What is recorded, each line with how often it is to be counted."""
+    return [(line, _counts.get(line, 1)) for line in lines or []]
+
+
 def forget() -> None:
     """In a new process: what was recorded is its parent's to tell."""
     global lines
     lines = None
+
+
+def begin_anew() -> None:
+    """In a new process that tells its parent what it does, which then counts it among its own: `lines`."""
+    global lines
+    if lines is not None:
+        lines = []
+        _counts.clear()
 
 
 def name(descriptor: int, what: str) -> None:
@@ -65,12 +78,12 @@ def add(line: str) -> None:
         lines.append(line)
 
 
-def count(line: str) -> None:
+def count(line: str, times: int = 1) -> None:
     """Record one of any number of calls: equal ones are one line, wherever they were."""
     if lines is not None:
         if line not in _counts:
             lines.append(line)
-        _counts[line] = _counts.get(line, 0) + 1
+        _counts[line] = _counts.get(line, 0) + times
 
 
 def made(call: str, arguments: Sequence[str], result: int = 0, error: int = 0) -> None:

@@ -52,7 +52,8 @@ DEFAULTS = {
 }  # fmt: skip
 
 PUTS_AWAY = (
-    "end the processes", "remove cgroup", "forget container", "remove the container's files", "remove the volume's files",
+    "end the processes", "remove cgroup", "forget container", "remove the container's files",
+    "remove the volume's files",
 )  # fmt: skip
 
 _perform = Journal.perform

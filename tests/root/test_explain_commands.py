@@ -6,6 +6,8 @@ a tree is removed in the order in which the file system lists it.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import itertools
 import json
 import os
@@ -13,6 +15,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tarfile
 
 import pytest
 from conftest import COMMAND, Pycontainer
@@ -25,7 +28,9 @@ mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlin
 fchmodat chown fchown lchown fchownat setxattr lsetxattr fsetxattr mount umount2 move_mount open_tree mount_setattr
 chroot unshare setns kill pidfd_send_signal
 """.split()
-SEEN = "write fork vfork clone".split()
+SEEN = "write fork vfork clone chdir".split()
+# Of what a chrooted child makes of an archive's members, what the archive does not hold: whiteouts.
+FOR_OVERLAYFS = re.compile(r"S_IFCHR.*makedev\(0, 0\)|trusted\.overlay\.")
 
 
 def traced(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> tuple[list[Block | Call], str]:
@@ -44,12 +49,22 @@ def traced(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> tup
     )
     assert (done.returncode, done.stderr) == (0, "")
     found: list[Block | Call] = []
+    unfinished: dict[str, str] = {}
+    chrooted: set[str] = set()
     for line in trace.read_text(errors="surrogateescape").splitlines():
-        # Of one process at a time: no call is cut in two.
-        match = re.match(r"\d+ +(\w+)\((.*)\) += (.*)$", line, re.DOTALL)
-        if match is None:
+        pid, _, rest = line.partition(" ")
+        rest = rest.lstrip()
+        if rest.endswith(" <unfinished ...>"):
+            unfinished[pid] = rest.removesuffix(" <unfinished ...>")
+            continue
+        if rest.startswith("<... "):
+            rest = unfinished.pop(pid) + rest.partition(" resumed>")[2]
+        match = re.match(r"(\w+)\((.*)\) += (.*)$", rest, re.DOTALL)
+        if match is None or (pid in chrooted and "chdir" not in rest and not FOR_OVERLAYFS.search(rest)):
             continue
         name, arguments, result = match.groups()
+        if name == "chroot":
+            chrooted.add(pid)
         if name == "write" and re.match(rf"\d+<{re.escape(str(told))}>", arguments):
             text = Parser(arguments).items("")[1][1]
             assert isinstance(text, bytes)
@@ -84,9 +99,10 @@ def matches(matcher: Matcher, explained: Explained, call: Call) -> bool:
 
 
 def must_be_explained(call: Call) -> bool:
-    # SQLite's business, and the lock under which a container is removed.
+    # SQLite's business, the lock under which a container is removed, and the directory in which an image arrives.
     is_within = "/db.sqlite" in call.text or re.search(r'"/run/[^"]+/containers/', call.text)
-    return call.name in CHANGES and not call.failed and not is_within
+    is_own = call.name in ("mkdir", "rmdir", "unlinkat", "unlink") and re.search(r"/tmp/[0-9a-f]{16}\b", call.text)
+    return call.name in CHANGES and not call.failed and not is_within and not is_own
 
 
 def check_calls(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> str:
@@ -162,6 +178,53 @@ def test_the_calls_of_a_removal(box: Pycontainer, tmp_path: pathlib.Path) -> Non
     assert check_calls(box, tmp_path, "rm", "-v", "writer", "second") == "writer\nsecond\n"
     box("run", "-d", "--name", "runs", "--network", "none", "busybox", "sleep", "600", check=True)
     assert check_calls(box, tmp_path, "rm", "-f", "runs") == "runs\n"
+
+
+def test_an_archive_is_taken_in(pycontainer: Pycontainer, busybox_archive: pathlib.Path) -> None:
+    text = told(pycontainer, "load", "-i", str(busybox_archive))
+    assert titles(text) == ["Take in what the archive holds", "Unpack layers: 3", "Store it"]
+    assert look(text)[0].count("\n") == 3
+    text = told(pycontainer, "load", "-i", str(busybox_archive))
+    assert titles(text) == ["Take in what the archive holds", "Store it"], "all layers are there"
+
+
+def test_the_calls_of_a_load(
+    pycontainer: Pycontainer, busybox: str, busybox_archive: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    # The store's own directories stay.
+    pycontainer("rmi", busybox, check=True)
+    archive = tmp_path / "layers.tar"
+    archive.write_bytes(layered())
+    for path in (busybox_archive, archive):
+        assert check_calls(pycontainer, tmp_path, "load", "-i", str(path)).startswith("Loaded image: ")
+
+
+def layered() -> bytes:
+    """An archive with an image whose second layer deletes a file, and hides what is in a directory."""
+    first = tar({"etc/": b"", "etc/gone": b"x", "etc/more/": b"", "etc/more/old": b"y"})
+    second = tar({"etc/": b"", "etc/.wh.gone": b"", "etc/more/": b"", "etc/more/.wh..wh..opq": b""})
+    digests = [f"sha256:{hashlib.sha256(layer).hexdigest()}" for layer in (first, second)]
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": digests}}
+    manifest = [{"Config": "config.json", "RepoTags": ["layered:latest"], "Layers": ["first", "second"]}]
+    return tar(
+        {
+            "first": first,
+            "second": second,
+            "config.json": json.dumps(config).encode(),
+            "manifest.json": json.dumps(manifest).encode(),
+        }
+    )
+
+
+def tar(members: dict[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.type, member.mode = (tarfile.DIRTYPE, 0o755) if name.endswith("/") else (tarfile.REGTYPE, 0o644)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return out.getvalue()
 
 
 def test_as_json(box: Pycontainer) -> None:
