@@ -109,7 +109,8 @@ CONTAINER = [
         _DETACH_KEYS,
         *EXPLAIN,
     ]),
-    Command("stop", "stop:stop", "CONTAINER...", "Ask containers to end, and kill those that do not.", _STOP),
+    Command("stop", "stop:stop", "CONTAINER...", "Ask containers to end, and kill those that do not.",
+            [*_STOP, *EXPLAIN]),
     Command("restart", "stop:restart", "CONTAINER...", "Stop containers and start them again.", _STOP),
     Command("kill", "stop:kill", "CONTAINER...", "Send a signal to containers.", [
         Option("-s --signal", "text", "SIGNAL", "Which one (SIGKILL)."),
@@ -171,6 +172,7 @@ CONTAINER = [
         Option("-a --author", "text", "NAME", "Author, for the image."),
         Option("-c --change", "list", "INSTRUCTION", "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'."),
         Option("-p --pause", "text", "BOOL", "Freeze it meanwhile (true)."),
+        *EXPLAIN,
     ]),
     Command("export", "files:export", "CONTAINER", "Write a container's files as a tar archive.", [
         Option("-o --output", "text", "FILE", "To this file and not to standard output."),

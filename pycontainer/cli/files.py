@@ -27,18 +27,24 @@ def diff(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
 
 def commit(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer commit`: print the new image's id."""
+    from pycontainer.cli.explained import Explained
     from pycontainer.engine.commit import commit
 
-    image_id = commit(
-        settings,
-        open_engine(settings, notice),
-        operands[0],
-        operands[1] if len(operands) > 1 else "",
-        author=values.get("author") or "",
-        message=values.get("message") or "",
-        changes=values.get("change") or [],
-        pause=boolean("--pause", values.get("pause", "true")),
-    )
+    pause = boolean("--pause", values.get("pause", "true"))
+    explained = Explained(values)
+    connection = open_engine(settings, notice)
+    with explained as journal:
+        image_id = commit(
+            settings,
+            connection,
+            operands[0],
+            operands[1] if len(operands) > 1 else "",
+            author=values.get("author") or "",
+            message=values.get("message") or "",
+            changes=values.get("change") or [],
+            pause=pause,
+            journal=journal,
+        )
     sys.stdout.write(f"{image_id}\n")
     return 0
 

@@ -214,6 +214,26 @@ AT_REST = [
         check=[],
     ),
     Chapter(
+        "Ask it to end",
+        why=[
+            ("AskToEnd", "Its monitor sends {signal} through a pidfd: no other process can have got its number."),
+            ("AwaitEnd", "It waits {patience} before SIGKILL. Then it returns cgroup, mounts and network itself, and"),
+            ("AwaitEnd", "explains that only to who started the container."),
+        ],
+        shown="AskToEnd",
+        check=[],
+    ),
+    Chapter(
+        "Pack what the container has changed",
+        why=[
+            ("PackChanges", "Overlayfs has all of it in the upper directory, which is read through a mount that maps"),
+            ("", "the container's ids back to the image's. What it has deleted becomes .wh.NAME in the layer, and"),
+            ("", ".wh..wh..opq in a directory says that nothing below it is to be seen."),
+        ],
+        shown="PackChanges",
+        check=[("PackChanges", "ls -A {upper}")],
+    ),
+    Chapter(
         "Remove containers: {ForgetContainer}",
         why=[
             ("ForgetContainer", "Rows, name and address lease go in one transaction, the files after it."),
@@ -359,6 +379,12 @@ def _note_places(records: list[Record], places: dict[str, str]) -> None:
             places["bridge"] = shlex.quote(record["path"])
         elif record["operation"] == "UnpackLayers":
             places["layers"] = record["path"]
+        elif record["operation"] == "PackChanges":
+            places["upper"] = shlex.quote(record["path"])
+        elif record["operation"] == "AskToEnd":
+            places["signal"] = record["path"]
+        elif record["operation"] == "AwaitEnd":
+            places["patience"] = record["path"]
         elif record["operation"] == "StoreImages":
             places["store"] = shlex.quote(record["path"])
         elif record["operation"] == "MakeVolume":

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from pycontainer.cli.explained import Explained
 from pycontainer.cli.main import for_each, notice
 from pycontainer.engine import containers, monitors
 from pycontainer.engine.repair import open_engine
 from pycontainer.engine.settings import Settings
+from pycontainer.engine.stop import stop_container
 from pycontainer.errors import Conflict, NotFound, UsageError
 from pycontainer.kernel import signals
+from pycontainer.kernel.operation import Journal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,15 +26,16 @@ _RUNNING = ("starting", "running", "paused", "restarting")
 
 def stop(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer stop`: print the names of those that have ended; one that does not run is no failure."""
+    explained = Explained(values)
     connection = open_engine(settings, notice)
     request = _stop_request(values)
 
-    def stop_one(name: str) -> None:
-        _stop(settings, containers.find(connection, name), request)
+    def stop_one(name: str, journal: Journal) -> None:
+        stop_container(settings, connection, containers.find(connection, name), request, journal)
         sys.stdout.write(f"{name}\n")
         sys.stdout.flush()
 
-    return for_each(operands, stop_one)
+    return explained.for_each(operands, stop_one)
 
 
 def restart(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
@@ -43,7 +47,7 @@ def restart(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
 
     def restart_one(name: str) -> None:
         container = containers.find(connection, name)
-        _stop(settings, container, request)
+        stop_container(settings, connection, container, request, Journal())
         launch.detached(settings, {"do": "run", "id": container.id}, values={})
         with connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -72,24 +76,6 @@ def _signal(text: str) -> int:
     if number is None:
         raise UsageError("--signal", repr(text), "no such signal", "a number or a name such as SIGTERM")
     return number
-
-
-def _stop(settings: Settings, container: containers.Container, request: Message) -> None:
-    """End a container and wait until it is down; nothing where it is. Raises Conflict, OSError."""
-    if container.status not in _RUNNING:
-        return
-    try:
-        channel = monitors.require(settings, container, "stop container")
-    except Conflict:
-        if container.status == "starting":
-            raise
-        # It has ended since it was looked at.
-        return
-    try:
-        monitors.ask(channel, request)
-        monitors.wait_for_end(channel)
-    finally:
-        channel.close()
 
 
 def kill(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:

@@ -23,6 +23,7 @@ from pycontainer.image.store import Image, Store
 from pycontainer.image.stream import Hash, write_all
 from pycontainer.image.workspace import NewImage, Workspace
 from pycontainer.kernel import descriptors
+from pycontainer.kernel.operation import Journal, Operation, word
 
 if TYPE_CHECKING:
     import _socket
@@ -59,6 +60,7 @@ def commit(
     message: str,
     changes: Sequence[str],
     pause: bool,
+    journal: Journal,
 ) -> str:
     """Add an image, called `image_name` unless that is empty; its id.
 
@@ -72,9 +74,9 @@ def commit(
     store = Store(settings.root, connection)
     image = store.get(container.image_id)
     config = _settings(container, image, changes)
-    with Workspace(store, _UNLIMITED, _UNLIMITED) as work:
-        with paused(settings, container) if pause else contextlib.nullcontext():
-            layer, is_empty = _make_layer(settings, connection, container, f"{work.directory}/layer")
+    with Workspace(store, _UNLIMITED, _UNLIMITED, journal) as work:
+        packing = PackChanges(settings, connection, container, f"{work.directory}/layer", pause=pause)
+        layer, is_empty = journal.perform(packing)
         # An image without a layer of its own, as docker has it, and not with an empty one.
         new = [] if is_empty else [layer]
         document = _document(image, config, author, message, container, new)
@@ -90,6 +92,32 @@ def commit(
         shown = reference.parse(image_name).familiar if image_name else ""
         containers.note(connection, container.id, "commit", comment=message, imageID=parsed.id, imageRef=shown)
     return parsed.id
+
+
+class PackChanges(Operation):
+    """Make a layer's tar of what a container has changed, and freeze the container meanwhile."""
+
+    group = "image"
+    step = "pack what has changed"
+    reason = "frozen meanwhile, so that the files are those of one moment; hashed while they are written"
+    bare = True
+
+    def __init__(
+        self, settings: Settings, connection: sqlite3.Connection, container: Container, layer: str, *, pause: bool
+    ) -> None:
+        self.path = f"{settings.container_directory(container.id)}/upper"
+        self._settings = settings
+        self._connection = connection
+        self._container = container
+        self._layer = layer
+        self._pause = pause
+
+    def shell(self) -> str:
+        return f"tar --create --xattrs --file {word(self._layer)} --directory {word(self.path)} ."
+
+    def execute(self) -> tuple[Blob, bool]:
+        with paused(self._settings, self._container) if self._pause else contextlib.nullcontext():
+            return _make_layer(self._settings, self._connection, self._container, self._layer)
 
 
 def _complete(name: str) -> str:

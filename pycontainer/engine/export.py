@@ -14,13 +14,14 @@ from pycontainer.image.changes import Comparison, open_lower, open_upper
 from pycontainer.image.pack import Packer
 from pycontainer.image.store import Store
 from pycontainer.image.stream import Gathered
-from pycontainer.kernel import mount, namespace
+from pycontainer.kernel import mount, namespace, record
 from pycontainer.monitor import errand
 
 if TYPE_CHECKING:
     import sqlite3
 
     from pycontainer.engine.containers import Container
+    from pycontainer.monitor.messages import Message
 
 # What starting a container makes in an image that lacks it, to mount something there (bundle.py). Docker makes these in
 # a layer of their own, which it never shows.
@@ -34,17 +35,21 @@ def compared(
     """The container's files with those of its image; `copies` as for Comparison. Raises PycontainerError, OSError."""
     layers = Store(settings.root, connection).get(container.image_id).layers
     with contextlib.ExitStack() as stack:
-        lower = errand.run(lambda: ({}, [_open_lower(layers, settings.mount_point())]))[1][0]
+        answer, (lower,) = errand.run(lambda: _open_lower(layers, settings.mount_point()))
+        for line, times in answer["calls"]:
+            record.count(line, times)
         stack.callback(os.close, lower)
         upper = open_upper(f"{settings.container_directory(container.id)}/upper", container.id_maps)
         stack.callback(os.close, upper)
         yield Comparison(upper, lower, MOUNT_POINTS, copies=copies)
 
 
-def _open_lower(layers: list[str], mount_point: str) -> int:
+def _open_lower(layers: list[str], mount_point: str) -> tuple[Message, list[int]]:
+    record.begin_anew()
     namespace.unshare(namespace.CLONE_NEWNS)
     mount.mount(None, "/", None, mount.MS_SLAVE | mount.MS_REC, None)
-    return open_lower(layers, mount_point)
+    lower = open_lower(layers, mount_point)
+    return {"calls": record.so_far()}, [lower]
 
 
 def diff(settings: Settings, connection: sqlite3.Connection, name: str) -> Iterator[bytes]:

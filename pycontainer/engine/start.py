@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from pycontainer.monitor.messages import Message
 
 MONITOR_NAME = "pyc-monitor"  # of its process, and of this one
-_STOP_TIMEOUT = 10.0  # seconds, as docker has it
+STOP_TIMEOUT = 10.0  # seconds, as docker has it
 
 
 class Request:
@@ -200,7 +200,7 @@ def _begin(
         "interactive": config.process.interactive,
         "once": config.process.interactive and not config.detach,
         "stop_signal": bundle.stop_signal(config, image.config.get("config") or {}) or signals.SIGTERM,
-        "stop_timeout": _STOP_TIMEOUT if config.process.stop_timeout is None else config.process.stop_timeout,
+        "stop_timeout": STOP_TIMEOUT if config.process.stop_timeout is None else config.process.stop_timeout,
         "reserved": len(wiring.reserved),
         "check": None if check is None else check.to_json(),
         "log": None if log.driver == "none" else [settings.log(container_id), log.max_size, log.max_file],
