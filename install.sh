@@ -258,6 +258,16 @@ end_processes() {
     done
 }
 
+# The bridge that is always there, and those of networks that users have made.
+bridges() {
+    echo "$BRIDGE"
+    [ ! -e "$ROOT/db.sqlite" ] || python3 -IS - "$ROOT/db.sqlite" 2>/dev/null <<'END' || true
+import sqlite3, sys
+for (name,) in sqlite3.connect(sys.argv[1]).execute("SELECT interface FROM networks"):
+    print(name)
+END
+}
+
 do_uninstall() {
     is_present || {
         say "pycontainer is not installed: there is nothing to take away"
@@ -275,9 +285,9 @@ do_uninstall() {
     if command -v nft >/dev/null && nft list table ip pycontainer >/dev/null 2>&1; then
         nft delete table ip pycontainer
     fi
-    if ip link show "$BRIDGE" >/dev/null 2>&1; then
-        ip link delete "$BRIDGE"
-    fi
+    for name in $(bridges); do
+        ! ip link show "$name" >/dev/null 2>&1 || ip link delete "$name"
+    done
     if [ -e "$STATE/ip_forward" ]; then
         echo "net.ipv4.ip_forward was off before pycontainer, and is so again"
         echo 0 >/proc/sys/net/ipv4/ip_forward

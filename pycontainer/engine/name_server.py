@@ -5,18 +5,18 @@
                                                       ▼                  ▼
                                                     (gone)             serves ── fork ──▶ stands by
 
-The launcher forks it, which has no connection to the database: SQLite's do not outlive a fork. A flock(2) on
-STATE/dns/ID says that it is there; both have it, by inheritance. What it answers stands in the database, which it reads
-whenever that has changed: so a name is known as soon as the container starts, and gone with its end.
+The launcher forks it, which has no connection to the database: SQLite's do not outlive a fork. A lock says that it is
+there, which both have by inheritance. What it answers stands in the database, which it reads whenever that has changed:
+so a name is known as soon as the container starts, and gone with its end.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import time
 
+from pycontainer.engine import name_server_lock
 from pycontainer.engine.ask import ask
 from pycontainer.engine.database import open_database
 from pycontainer.errors import HostError
@@ -47,7 +47,7 @@ def ensure(settings: Settings, network_id: str, gateway: str) -> None:
 
     Raises HostError, OSError.
     """
-    lock = _take_lock(settings, network_id)
+    lock = name_server_lock.take(settings.state, network_id)
     if lock is None:
         return
     try:
@@ -63,19 +63,6 @@ def ensure(settings: Settings, network_id: str, gateway: str) -> None:
         cause = (error.strerror or "" if isinstance(error, OSError) else str(error)) if error else "it has ended"
         hint = "end what listens there, or have it listen at other addresses (dnsmasq: bind-interfaces)"
         raise HostError("start the name server", f"{gateway}:{_PORT}", cause.lower(), hint)
-
-
-def _take_lock(settings: Settings, network_id: str) -> int | None:
-    """The lock of a network that has none; None where it has one."""
-    directory = f"{settings.state}/dns"
-    os.makedirs(directory, mode=0o700, exist_ok=True)
-    descriptor = os.open(f"{directory}/{network_id}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def serve(settings: Settings, connection: _socket.socket, request: Message, lock: int) -> None:
@@ -134,15 +121,9 @@ def _serve(settings: Settings, network_id: str, lock: int, sockets: tuple[socket
 
 def _is_over(zone: Zone, lock: int) -> bool:
     """Give up the lock, unless somebody has come meanwhile who believes that it is held."""
-    fcntl.flock(lock, fcntl.LOCK_UN)
-    if not zone.is_used():
-        return True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        # Who has come has begun another one.
-        return True
-    return False
+    name_server_lock.give_up(lock)
+    # Who has come may have begun another one.
+    return not zone.is_used() or not name_server_lock.retake(lock)
 
 
 def _fork_spare() -> tuple[int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from pycontainer.engine import containers, volume_data
+from pycontainer.engine import containers, name_server_lock, volume_data
 from pycontainer.engine.database import open_database
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import PycontainerError
@@ -67,6 +67,22 @@ def repair(settings: Settings, connection: sqlite3.Connection, notify: Callable[
             containers.unlock(settings.state, container_id, owner)
     Store(settings.root, connection).clear_leftovers()
     _clear_volumes(settings, connection, notify)
+    _repair_name_servers(settings, connection, notify)
+
+
+def _repair_name_servers(settings: Settings, connection: sqlite3.Connection, notify: Callable[[str], None]) -> None:
+    """Start one for each network that is used and has none, because somebody has killed both of its processes."""
+    rows = connection.execute(
+        "SELECT DISTINCT id, gateway, name FROM networks JOIN leases ON network = name WHERE id != ''"
+    ).fetchall()
+    for network_id, gateway, name in rows:
+        if not name_server_lock.is_held(settings.state, network_id):
+            from pycontainer.engine import name_server
+
+            try:
+                name_server.ensure(settings, network_id, gateway)
+            except (OSError, PycontainerError) as error:
+                notify(f"repair network {name}: {_cause(error)}")
 
 
 def _cause(error: OSError | PycontainerError) -> str:
