@@ -8,7 +8,7 @@ PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
 # Of tests/root: sessions of their own, beside unit and the others, so that all end at about the same time.
 SLOW=(faults push kills registry image_load image_hostile stress network_attach)
-LATER=(hostile join explain networks reachability) # after uml
+LATER=(hostile join explain networks network_storm reachability) # after uml
 
 usage() {
     cat <<'END'
