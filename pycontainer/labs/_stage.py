@@ -36,17 +36,21 @@ from pycontainer.errors import Conflict, HostError, ImageNotFound, StepFailed, U
 from pycontainer.image import directory, reference
 from pycontainer.image.registry.config import images_directory
 from pycontainer.image.store import Store
-from pycontainer.kernel import cgroup
+from pycontainer.kernel import cgroup, mount
+from pycontainer.network import lease
 
 WIDTH = 80
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # that end a lab
 IMAGE = "busybox"
-# What a lab may make: what it is called, and the words that remove it. In the order in which that can be done.
+# What a lab may make: what it is called, and the command that removes it. In the order in which that can be done.
 _KINDS = {
-    "container": ("a container", ("rm", "-f")),
-    "volume": ("a volume", ("volume", "rm")),
-    "image": ("an image", ("rmi",)),
+    "container": ("a container", ("pycontainer", "rm", "-f")),
+    "network": ("a network", ("pycontainer", "network", "rm")),
+    "network namespace": ("a network namespace", ("ip", "netns", "delete")),
+    "volume": ("a volume", ("pycontainer", "volume", "rm")),
+    "image": ("an image", ("pycontainer", "rmi")),
 }
+_NAMESPACES = "/run/netns"  # where ip-netns(8) keeps them
 _LOAD = "images/busybox/build.py busybox.tar && pycontainer load -i busybox.tar, in a clone of pycontainer"
 _UNIFIED = "boot with systemd.unified_cgroup_hierarchy=1, or use a virtual machine: `vagrant up` brings one up"
 
@@ -79,7 +83,7 @@ def require(settings: Settings, name: str) -> None:
     for kind, found in _existing(settings):
         if f"{found}-".startswith(f"lab-{name}-"):
             what, words = _KINDS[kind]
-            hint = f"pycontainer {' '.join(words)} {found}"
+            hint = f"{' '.join(words)} {found}"
             raise Conflict(f"lab {name}", found, f"there is {what} of that name", hint)
 
 
@@ -90,8 +94,24 @@ def _existing(settings: Settings) -> list[tuple[str, str]]:
     found = [("container", each.name) for each in containers.list_all(connection)]
     found += [("volume", each.name) for each in volumes.list_all(connection)]
     found += [("image", name.removesuffix(":latest")) for each in images for name in each.names]
+    found += [("network", each.name) for each in lease.find_all(connection)]
+    found += [("network namespace", name) for name in _namespaces()]
     connection.close()
     return found
+
+
+def _namespaces() -> list[str]:
+    """Those that ip-netns(8) has names for."""
+    try:
+        return os.listdir(_NAMESPACES)
+    except FileNotFoundError:
+        return []
+
+
+def _keeps_namespaces() -> bool:
+    """Whether ip-netns(8) has made ready for them; its mount stays with the last of them gone."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split()[4] == _NAMESPACES for line in file)
 
 
 def _require_controllers(name: str, controllers: tuple[str, ...]) -> None:
@@ -128,6 +148,7 @@ class Stage:
         self._process: subprocess.Popen[str] | None = None
         # As the user has called it, that is without the words of this call.
         self._command = [sys.executable, *sys.orig_argv[1 : len(sys.orig_argv) - len(sys.argv) + 1]]
+        self._had_namespaces = _keeps_namespaces()
         hierarchy = cgroup.find_hierarchy()
         self._cgroups = hierarchy.mountpoint if hierarchy else ""
 
@@ -188,7 +209,7 @@ class Stage:
             connection.close()
 
     def own(self, kind: str, name: str) -> None:
-        """Remove a container, volume or image at the end, if it is there then."""
+        """Remove what is of a kind of _KINDS at the end, if it is there then."""
         self._made.append((kind, name))
 
     def directory(self) -> str:
@@ -240,6 +261,12 @@ class Stage:
                 shutil.rmtree(path)
             except OSError:
                 hints.append(f"rm -r {path}")
+        if not self._had_namespaces and _keeps_namespaces():
+            # ip-netns(8) has mounted it on itself. Where somebody else has a namespace by now, neither is done.
+            with suppress(OSError):
+                mount.umount2(_NAMESPACES, 0)
+            with suppress(OSError):
+                os.rmdir(_NAMESPACES)
         if hints:
             raise StepFailed("lab", self.name, 0, cause="not all of it could be removed", hint="; ".join(hints))
 
@@ -248,11 +275,13 @@ class Stage:
         # Asked for and not remembered, because a command may have failed before it made one, or after.
         there = set(self._made) & set(_existing(self.settings)) if self._made else set()
         names = sorted(name for each, name in there if each == kind)
-        words = [*_KINDS[kind][1], *names]
-        # In a session of its own, because Ctrl-C must not end it.
-        call = [*self._command, *words]
-        if names and subprocess.run(call, start_new_session=True, stdout=subprocess.DEVNULL).returncode:
-            return f"pycontainer {' '.join(words)}"
+        words = _KINDS[kind][1]
+        call = [*self._command, *words[1:]] if words[0] == "pycontainer" else [*words]
+        # ip(8) takes one name, and pycontainer all, which is quicker.
+        for some in [[name] for name in names] if call == [*words] else [names] * bool(names):
+            # In a session of its own, because Ctrl-C must not end it.
+            if subprocess.run([*call, *some], start_new_session=True, stdout=subprocess.DEVNULL).returncode:
+                return " ".join([*words, *some])
         return ""
 
     def _directory(self, container: str) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 from conftest import Pycontainer, is_unified
@@ -67,9 +69,36 @@ def test_a_volume_or_an_image_of_that_name(box: Pycontainer) -> None:
     box("rmi", "lab-layers-image", check=True)
 
 
+@pytest.fixture
+def namespaces() -> Iterator[None]:
+    """One session at a time, because the names of network namespaces are the whole machine's."""
+    descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+    os.close(descriptor)
+
+
+def test_a_network_or_a_namespace_of_that_name(box: Pycontainer, namespaces: None) -> None:
+    box("network", "create", "lab-dns-net", check=True)
+    result = box("lab", "dns")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        "pycontainer: lab dns: lab-dns-net: there is a network of that name",
+        "hint: pycontainer network rm lab-dns-net",
+    ]
+    box("network", "rm", "lab-dns-net", check=True)
+    subprocess.run(["ip", "netns", "add", "lab-network-far"], check=True)
+    result = box("lab", "network")
+    subprocess.run(["ip", "netns", "delete", "lab-network-far"], check=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.splitlines()[1] == "hint: ip netns delete lab-network-far"
+
+
 def left(box: Pycontainer) -> list[str]:
     """What a lab may have made, and what is not the store's in its directory."""
-    found = [box(*words, check=True).stdout for words in (("ps", "-aq"), ("volume", "ls", "-q"))]
+    listed = (("ps", "-aq"), ("volume", "ls", "-q"), ("network", "ls", "-q", "--filter", "type=custom"))
+    found = [box(*words, check=True).stdout for words in listed]
+    found += re.findall(r"^lab-\S+", subprocess.check_output(["ip", "netns", "list"], text=True), re.MULTILINE)
     found += box("images", "-q", check=True).stdout.splitlines()[1:]
     found += [name for name in os.listdir(box.root) if name.startswith("lab-")]
     found += os.listdir(box.root / "containers")
@@ -143,6 +172,57 @@ def test_volumes(box: Pycontainer) -> None:
     assert " page\n" in removed and "No such file or directory\nexit status 2" in gone
 
 
+def received(part: str) -> list[int]:
+    """How many answers each ping(8) of a part got; -1 where nothing could be sent."""
+    found = re.findall(r"^(?:\d packets transmitted, (\d) packets received|ping: .* unreachable)", part, re.MULTILINE)
+    return [int(count or -1) for count in found]
+
+
+def seen(part: str) -> dict[str, int]:
+    """Whom packets came from in the last list of a part, and how many."""
+    listed = part.rpartition("elements = {")[2].replace("\n    ", " ")
+    return {address: int(count) for address, count in re.findall(r"([\d.]+) counter packets (\d+)", listed)}
+
+
+def test_network(box: Pycontainer, namespaces: None) -> None:
+    _, cable, addresses, way_out, translation, route, link, rules, same, end = transcript(box, "network")
+    assert re.search(r"^plug@if\d+ +UP ", cable, re.MULTILINE) and re.search(r"^eth0@if\d+ +UP ", cable, re.MULTILINE)
+    assert received(addresses) == [1, -1] and received(way_out) == [0]
+    assert seen(way_out) == {"198.18.0.2": 1}
+    assert received(translation) == [1] and seen(translation) == {"198.18.0.2": 1, "203.0.113.1": 1}
+    assert received(route) == [-1, 1, 1]
+    *broken, mended = received(link)
+    assert broken == [0] and mended >= 2
+    assert re.search(r"^plug@if\d+ +DOWN ", link, re.MULTILINE) and "<NO-CARRIER," in link
+    assert received(rules) == [0, 1, 1] and seen(rules)["198.18.0.2"] == 2
+    bridge = re.search(r"^(pyc-\w+) +UP +([\d.]+)/20", same, re.MULTILINE)
+    assert bridge is not None and re.search(r"^pyc\w{12}@if\d+ +UP ", same, re.MULTILINE)
+    assert f"default via {bridge[2]} dev eth0" in same and f'oifname != "{bridge[1]}" masquerade' in same
+    assert received(same) == [1]
+    assert 'Device "plug" does not exist.\nexit status 1' in end
+
+
+def test_dns(box: Pycontainer) -> None:
+    _, network, names, replicas, server, _ = transcript(box, "dns")
+    own = re.search(r"^nameserver (\S+)$", network, re.MULTILINE)
+    assert own is not None
+    # Before it runs, while it does, stopped, started again.
+    answers = re.split(r"^Server:.*\nAddress:.*$", names, flags=re.MULTILINE)[1:]
+    assert ["Name:   lab-dns-web\nAddress: " in answer for answer in answers] == [False, True, False, True]
+    assert names.count("can't find lab-dns-web") == names.count("exit status 1") == 2
+    first, second = (re.findall(r"^Address: (\S+)$", answer, re.MULTILINE) for answer in replicas.split("Server:")[1:3])
+    assert len(first) == 3 and second == [*first[1:], first[0]]
+    served = re.findall(r"^lab-dns-(one|two|three)$", replicas, re.MULTILINE)
+    # The seventh is what rm says.
+    assert sorted(served[:6]) == ["one", "one", "three", "three", "two", "two"] and served[6] == "one"
+    assert sorted(served[7:]) == ["three"] * 3 + ["two"] * 3
+    (spare, killed), (other, serves) = re.findall(
+        r'\("pyc-dns-spare",pid=(\d+).*\("pyc-dns",pid=(\d+)', server.replace("\n    ", " ")
+    )
+    assert f"$ kill -9 {killed}\n" in server and serves == spare and other not in (spare, killed)
+    assert "Name:   lab-dns-two\nAddress: " in server and f"Server:         {own[1]}\n" in server
+
+
 @pytest.mark.parametrize(
     ("name", "line"),
     [
@@ -150,9 +230,14 @@ def test_volumes(box: Pycontainer) -> None:
         ("layers", "$ pycontainer diff"),
         ("volumes", "$ pycontainer run --rm"),
         ("volumes", "/mnt"),
+        ("network", "$ ip netns add lab-network-box"),
+        ("network", "$ ip netns exec"),
+        ("network", "$ pycontainer run"),
+        ("dns", "$ pycontainer network create"),
+        ("dns", "$ kill"),
     ],
 )
-def test_an_interrupted_lab_leaves_nothing(box: Pycontainer, name: str, line: str) -> None:
+def test_an_interrupted_lab_leaves_nothing(box: Pycontainer, namespaces: None, name: str, line: str) -> None:
     lab = box.popen("lab", name, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert lab.stdout is not None
     printed: list[str] = []

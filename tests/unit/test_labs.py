@@ -23,7 +23,7 @@ def call(*arguments: str) -> int:
 
 def test_each_file_is_a_lab(capsys: pytest.CaptureFixture[str]) -> None:
     files = sorted(path.stem for path in pathlib.Path(labs.__path__[0]).glob("[!_]*.py"))
-    assert {"cpu", "io", "layers", "oom", "pids", "volumes"} <= set(files) and _stage.names() == files
+    assert {"cpu", "dns", "io", "layers", "network", "oom", "pids", "volumes"} <= set(files) and _stage.names() == files
     assert call("lab") == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == files
@@ -42,7 +42,7 @@ def test_one_more_file_is_one_more_lab(tmp_path: pathlib.Path, monkeypatch: pyte
 def test_a_lab_says_what_it_needs(name: str) -> None:
     lab = _stage.load(name)
     assert set(lab.CONTROLLERS) <= set(cgroup.CONTROLLERS)
-    assert (not lab.CONTROLLERS) == (name in ("layers", "volumes"))
+    assert (not lab.CONTROLLERS) == (name in ("dns", "layers", "network", "volumes"))
     assert callable(lab.show) and lab.SUMMARY.endswith(".")
 
 
