@@ -20,7 +20,7 @@ from pycontainer.engine import name_server_lock
 from pycontainer.engine.ask import ask
 from pycontainer.engine.database import open_database
 from pycontainer.errors import HostError
-from pycontainer.kernel import process
+from pycontainer.kernel import privilege, process
 from pycontainer.monitor import messages
 from pycontainer.network import files
 
@@ -72,6 +72,9 @@ def serve(settings: Settings, connection: _socket.socket, request: Message, lock
 
     os.setsid()
     sockets = _listen(request["gateway"])
+    # From here on it reads what containers send. Its files are root's, and that is all that it needs of root.
+    privilege.set_no_new_privileges()
+    privilege.capset(0, 0, 0)
     messages.send(connection, {"say": "ready"})
     connection.close()
     os.chdir("/")

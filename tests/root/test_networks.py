@@ -444,6 +444,16 @@ class TestRepair:
         assert not set(before) & set(name_servers(own.pycontainer))
         assert own.lookup("ant", "ant") == {own.addresses("ant")["one"]}
 
+    def test_they_may_do_nothing(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        wait_until(lambda: len(name_servers(net.pycontainer)) == 2)
+        for pid in name_servers(net.pycontainer):
+            status = pathlib.Path(f"/proc/{pid}/status").read_text()
+            assert "CapPrm:\t0000000000000000" in status and "NoNewPrivs:\t1" in status
+            assert {os.readlink(f"/proc/{pid}/fd/{number}") for number in range(3)} == {"/dev/null"}
+            opened = {os.readlink(each) for each in pathlib.Path(f"/proc/{pid}/fd").iterdir()}
+            assert not [path for path in opened if "containers" in path or "launcher" in path], opened
+
     def test_it_ends_with_the_last_container(self, net: Net) -> None:
         net.run("ant", "--network", "one")
         assert name_servers(net.pycontainer)
