@@ -218,14 +218,14 @@ IMAGE = [
     Command("import", "load:import_", "FILE NAME", "Make an image of a root file system in a tarball (- is stdin).", [
         Option("-c --change", "list", "INSTRUCTION", "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'."),
         Option("-m --message", "text", "TEXT", "Comment for the image's history."),
-        _QUIET_LOAD, _MAX_LAYER_SIZE,
+        _QUIET_LOAD, _MAX_LAYER_SIZE, *EXPLAIN,
     ]),
     Command("pull", "pull:pull", "IMAGE", "Fetch an image from a registry.", [
         Option("-a --all-tags", "flag", "", "Fetch all tags of the repository."),
         Option("--platform", "text", "PLATFORM", "linux/amd64, linux/arm64: another than this machine's."),
         Option("-q --quiet", "flag", "", "Print only the digest."),
         Option("--verify", "list", "KEY.pub", "Refuse what cosign has not signed with this key, or another one given."),
-        _MAX_LAYER_SIZE,
+        _MAX_LAYER_SIZE, *EXPLAIN,
     ]),
     Command("push", "push:push", "IMAGE", "Send an image to a registry.", [
         Option("-a --all-tags", "flag", "", "Send all tags of the repository."),

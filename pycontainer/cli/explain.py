@@ -127,7 +127,7 @@ def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
         record: dict[str, Any] = json.loads(data)
         # Its pid here; in the container it is 1.
         record["pid"] = next((_CREDENTIALS.unpack(each[:12])[0] for _, _, each in ancillary), 0)
-        if "failed" in record:
+        if "flush" in record:
             lecture.flush()
         elif style == "json":
             _collect(record, unfinished, write)

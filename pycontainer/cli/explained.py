@@ -44,7 +44,7 @@ class Explained:
                 try:
                     action(name, journal)
                 except BaseException:
-                    journal.failed()
+                    journal.flush()
                     raise
 
             return for_each(names, told)

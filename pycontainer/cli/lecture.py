@@ -6,6 +6,7 @@ is said here is what they have in common.
 
 from __future__ import annotations
 
+import os
 import shlex
 import textwrap
 from collections import Counter
@@ -178,19 +179,43 @@ CONTENTS = [
 AT_REST = [
     Chapter(
         "Take in what the archive holds",
-        why=[("ReadArchive", "Hashed on its way: what is not what its name says is refused, and nobody has read it.")],
-        shown="ReadArchive",
+        why=[
+            ("ReadArchive", "Hashed on its way: what is not what its name says is refused, and nobody has read it."),
+            ("CopyTarball", "Hashed on its way: as it is, it will be the image's only layer, under that name."),
+        ],
+        shown="ReadArchive CopyTarball",
+        check=[("ReadArchive", "{list}"), ("CopyTarball", "{list}")],
+    ),
+    Chapter(
+        "Ask what the image is made of",
+        why=[
+            ("FetchManifest", "Its manifest names config and layers by their sha256, so it does not matter who keeps"),
+            ("", "them, and each has to be fetched once only. An index names a manifest for each platform."),
+        ],
+        shown="FetchManifest",
         check=[],
     ),
     Chapter(
-        "Unpack layers: {layers}",
+        "Fetch what is not here: {amount}",
+        why=[
+            (
+                "FetchBlobs",
+                "By a process of its own, three at a time: what has come is unpacked meanwhile. It is hashed",
+            ),
+            ("", "on its way, and what a pull that is killed has of it serves the next one."),
+        ],
+        shown="FetchBlobs",
+        check=[("FetchBlobs", "ls -l {blobs}")],
+    ),
+    Chapter(
+        "Unpack layers: {unpacked}",
         why=[
             ("UnpackLayers", "A child for each has chrooted into the layer's directory: no path leads out of it."),
             ("", "What a layer deletes becomes a character device 0:0, and a directory that hides all below gets"),
             ("", "trusted.overlay.opaque: so overlayfs reads it. The hash must be what the image says."),
         ],
         shown="UnpackLayers",
-        check=[],
+        check=[("UnpackLayers", "du -sh {layers}/*")],
     ),
     Chapter(
         "Store it",
@@ -200,6 +225,7 @@ AT_REST = [
         ],
         shown="StoreImages",
         check=[("StoreImages", "ls {store}/layers")],
+        others="AwaitBlobs ForgetDownloads",
     ),
     Chapter(
         "Make a volume",
@@ -378,7 +404,13 @@ def _note_places(records: list[Record], places: dict[str, str]) -> None:
         elif record["operation"] == "FindLink" and "bridge" not in places:
             places["bridge"] = shlex.quote(record["path"])
         elif record["operation"] == "UnpackLayers":
-            places["layers"] = record["path"]
+            places["layers"] = shlex.quote(record["path"])
+            places["unpacked"] = record["step"].split()[1]
+        elif record["operation"] == "FetchBlobs":
+            places["blobs"] = shlex.quote(record["path"])
+            places["amount"] = record["step"].removeprefix("fetch ")
+        elif record["operation"] in ("ReadArchive", "CopyTarball"):
+            places["list"] = _list(record["path"])
         elif record["operation"] == "PackChanges":
             places["upper"] = shlex.quote(record["path"])
         elif record["operation"] == "AskToEnd":
@@ -394,6 +426,13 @@ def _note_places(records: list[Record], places: dict[str, str]) -> None:
             places[kind] = shlex.quote(record["path"].rpartition("/")[0])
         elif record["operation"] == "SetCapabilities":
             places["capabilities"] = record["path"].partition(" ")[0]
+
+
+def _list(path: str) -> str:
+    """A command that lists what an archive holds, or an OCI layout directory; "" for standard input."""
+    if path == "-":
+        return ""
+    return f"ls {shlex.quote(path)}/blobs/sha256" if os.path.isdir(path) else f"tar -tf {shlex.quote(path)}"
 
 
 class _Fields(dict[str, str]):

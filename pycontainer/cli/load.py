@@ -49,8 +49,9 @@ def import_(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
 
     file, name = operands
     limit = max_layer_size(values.get("max_layer_size"))
+    explained = Explained(values)
     store = Store(settings.root, open_engine(settings, notice))
-    with _open_input(file) as (source, total), progress_bar(values) as progress:
+    with explained as journal, _open_input(file) as (source, total), progress_bar(values) as progress:
         image_id = import_tarball(
             store,
             source,
@@ -60,6 +61,7 @@ def import_(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
             progress=progress,
             max_layer_size=limit,
             total=total,
+            journal=journal,
         )
     sys.stdout.write(f"{image_id}\n")
     return 0
@@ -97,7 +99,9 @@ def progress_bar(values: dict[str, Any]) -> Iterator[Progress | None]:
 
     It starts no thread, because layers are unpacked in forked children.
     """
-    if values.get("quiet") or not sys.stderr.isatty():
+    # What is explained would be written into it.
+    is_explained = values.get("explain") and not values.get("explain_to")
+    if values.get("quiet") or is_explained or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

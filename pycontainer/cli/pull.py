@@ -6,6 +6,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pycontainer.cli.explained import Explained
 from pycontainer.cli.load import max_layer_size, progress_bar
 from pycontainer.cli.main import notice
 from pycontainer.engine.repair import open_engine
@@ -15,6 +16,7 @@ from pycontainer.image.manifest import host_architecture
 from pycontainer.image.registry import pull as registry
 from pycontainer.image.registry.config import images_directory
 from pycontainer.image.store import Store
+from pycontainer.kernel.operation import Journal
 
 if TYPE_CHECKING:
     from pycontainer.engine.settings import Settings
@@ -26,21 +28,29 @@ def pull(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
     every = "all_tags" in values
     name = registry.parse(operands[0], all_tags=every)
     platform = _platform(values)
+    explained = Explained(values)
     store = Store(settings.root, open_engine(settings, notice))
     names = [name._replace(tag=tag) for tag in registry.tags(name, notice)] if every else [name]
     if not every and ":" not in operands[0].rpartition("/")[2] and "@" not in operands[0] and "quiet" not in values:
         sys.stdout.write(f"Using default tag: {reference.DEFAULT_TAG}\n")
-    for each in names:
-        _pull(store, each, values, platform, quiet="quiet" in values)
+    with explained as journal:
+        for each in names:
+            _pull(store, each, values, platform, journal, quiet="quiet" in values)
     return 0
 
 
 def _pull(
-    store: Store, name: Reference, values: dict[str, Any], platform: tuple[str, str] | None, *, quiet: bool
+    store: Store,
+    name: Reference,
+    values: dict[str, Any],
+    platform: tuple[str, str] | None,
+    journal: Journal,
+    *,
+    quiet: bool,
 ) -> None:
     # A file holds one for this machine, or is taken for that; and it has no signature.
     fits = platform in (None, ("linux", host_architecture())) and not (values.get("verify") or policy.find(name))
-    if fits and _add_from_directory(store, name, values, quiet=quiet):
+    if fits and _add_from_directory(store, name, values, journal, quiet=quiet):
         return
     if not quiet:
         sys.stdout.write(f"{name.tag or name.digest}: Pulling from {name.path}\n")
@@ -54,7 +64,9 @@ def _pull(
             notify=notice,
             max_layer_size=max_layer_size(values.get("max_layer_size")),
             keys=values.get("verify") or [],
+            journal=journal,
         )
+    journal.flush()
     if quiet:
         sys.stdout.write(f"{name.name}@{pulled.digest}\n")
         return
@@ -62,7 +74,9 @@ def _pull(
     sys.stdout.write(f"Digest: {pulled.digest}\nStatus: {word} {name.familiar}\n{name}\n")
 
 
-def _add_from_directory(store: Store, name: Reference, values: dict[str, Any], *, quiet: bool) -> bool:
+def _add_from_directory(
+    store: Store, name: Reference, values: dict[str, Any], journal: Journal, *, quiet: bool
+) -> bool:
     """Whether there is a file for it, which then nobody need be asked for. Raises PycontainerError."""
     from pycontainer.image import directory
 
@@ -74,7 +88,8 @@ def _add_from_directory(store: Store, name: Reference, values: dict[str, Any], *
         sys.stdout.flush()
     with progress_bar(values) as progress:
         limit = max_layer_size(values.get("max_layer_size"))
-        directory.add(store, found, name, progress=progress, max_layer_size=limit)
+        directory.add(store, found, name, progress=progress, max_layer_size=limit, journal=journal)
+    journal.flush()
     image = store.resolve(str(name))
     sys.stdout.write(
         f"{name.name}@{image.digest}\n"
@@ -97,7 +112,8 @@ def before_run(settings: Settings, values: dict[str, Any], image: str, *, missin
         notice(f"no image {name.familiar} here: pulling it")
     store = Store(settings.root, open_engine(settings, notice))
     with contextlib.redirect_stdout(sys.stderr):
-        _pull(store, name, values, platform, quiet="quiet" in values)
+        # Of `run` and `create` only what makes the container is explained.
+        _pull(store, name, values, platform, Journal(), quiet="quiet" in values)
 
 
 def _platform(values: dict[str, Any]) -> tuple[str, str] | None:

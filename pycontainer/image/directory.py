@@ -27,6 +27,7 @@ from pycontainer.image.store import Store
 from pycontainer.image.stream import ForwardStream
 from pycontainer.image.tar import members
 from pycontainer.image.unpack import Progress
+from pycontainer.kernel.operation import Journal
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -72,11 +73,13 @@ def find(directory: str, name: Reference) -> Found | None:
     return None
 
 
-def add(store: Store, found: Found, name: Reference, *, progress: Progress | None, max_layer_size: int) -> None:
+def add(
+    store: Store, found: Found, name: Reference, *, progress: Progress | None, max_layer_size: int, journal: Journal
+) -> None:
     """Have it in the store, under this name and no other. Raises ImageError, which names the file, StepFailed, …"""
     try:
         if found.is_layout:
-            load(store, found.path, progress=progress, max_layer_size=max_layer_size, wanted=name)
+            load(store, found.path, progress=progress, max_layer_size=max_layer_size, wanted=name, journal=journal)
             return
         try:
             file = open(found.path, "rb")  # noqa: SIM115
@@ -87,9 +90,25 @@ def add(store: Store, found: Found, name: Reference, *, progress: Progress | Non
             is_images = holds_images(file, max_layer_size * ARCHIVE_FACTOR, progress, total)
             file.seek(0)
             if is_images:
-                load(store, file, progress=progress, max_layer_size=max_layer_size, total=total, wanted=name)
+                load(
+                    store,
+                    file,
+                    progress=progress,
+                    max_layer_size=max_layer_size,
+                    total=total,
+                    wanted=name,
+                    journal=journal,
+                )
             else:
-                import_tarball(store, file, str(name), progress=progress, max_layer_size=max_layer_size, total=total)
+                import_tarball(
+                    store,
+                    file,
+                    str(name),
+                    progress=progress,
+                    max_layer_size=max_layer_size,
+                    total=total,
+                    journal=journal,
+                )
     except ImageError as error:
         where = f"{found.path}: {error.path}" if error.path else found.path
         raise ImageError(error.step, where, error.cause, error.hint) from error

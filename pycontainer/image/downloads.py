@@ -9,6 +9,8 @@ import contextlib
 import fcntl
 import os
 
+from pycontainer.kernel import files
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,7 +51,7 @@ def remove_idle(root: str, wanted: Callable[[float], bool]) -> list[tuple[str, i
             found = os.fstat(descriptor)
             # A pull that has fetched it has a link of its own until the image is in the store.
             if found.st_nlink == 1 and found.st_ino == os.stat(path).st_ino:
-                os.unlink(path)
+                files.unlink(path)
                 removed.append((name, found.st_size))
     return removed
 
@@ -67,4 +69,4 @@ def _forget(path: str, inode: int) -> None:
     with contextlib.suppress(FileNotFoundError):
         status = os.lstat(path)
         if status.st_ino == inode and not status.st_size:
-            os.unlink(path)
+            files.unlink(path)

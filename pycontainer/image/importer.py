@@ -13,13 +13,15 @@ from typing import Any
 from pycontainer import json_text
 from pycontainer.errors import ImageError, UsageError
 from pycontainer.image import reference
-from pycontainer.image.ingest import receive
+from pycontainer.image.ingest import Blob, receive
 from pycontainer.image.load import DEFAULT_MAX_LAYER_SIZE, make_manifest, reporter
 from pycontainer.image.manifest import host_architecture, parse_archive_manifest, parse_config
+from pycontainer.image.operations import CopyTarball
 from pycontainer.image.store import Store
 from pycontainer.image.stream import CHUNK, Hash, Readable, too_large, write_all
 from pycontainer.image.unpack import Progress
 from pycontainer.image.workspace import NewImage, Workspace
+from pycontainer.kernel.operation import Journal
 from pycontainer.kernel.root_path import open_in_root
 
 _SHELL = "/bin/sh"
@@ -35,6 +37,7 @@ def import_tarball(
     progress: Progress | None = None,
     max_layer_size: int = DEFAULT_MAX_LAYER_SIZE,
     total: int = 0,
+    journal: Journal | None = None,
 ) -> str:
     """Add an image called `name`; its ID. `changes` are Dockerfile instructions, as for `docker import --change`.
 
@@ -45,6 +48,7 @@ def import_tarball(
     parsed = reference.parse_name(name)
     settings = parse_changes(changes)
     on_read = reporter(progress, "reading", total)
+    journal = journal or Journal()
 
     def save(descriptor: int, hasher: Hash) -> None:
         done = 0
@@ -57,8 +61,11 @@ def import_tarball(
             if on_read is not None:
                 on_read(done)
 
-    with Workspace(store, max_layer_size, max_layer_size) as work:
-        layer = receive("archive", f"{work.directory}/archive", save)
+    with Workspace(store, max_layer_size, max_layer_size, journal) as work:
+        path = f"{work.directory}/archive"
+        file = getattr(source, "name", "-")
+        copy = CopyTarball(file if isinstance(file, str) else "-", path, lambda: receive("archive", path, save))
+        layer: Blob = journal.perform(copy)
         diff_id, directory = work.unpack_base(layer, progress)
         if _is_image_archive(directory):
             cause = "this is an archive of images, and not of a root file system"

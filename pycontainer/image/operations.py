@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pycontainer.image.ingest import Files
+from pycontainer.image.ingest import Blob, Files
 from pycontainer.image.unpack import Layer, Unpacked
 from pycontainer.kernel.operation import Operation, word
 
@@ -32,15 +32,36 @@ class ReadArchive(Operation):
         return self._read()
 
 
+class CopyTarball(Operation):
+    """Copy a root file system's tarball into a directory of ours, and hash it on the way."""
+
+    group = "image"
+    step = "read archive"
+    reason = "hashed while it arrives: by its hash the store knows it, and the image names it"
+
+    def __init__(self, source: str, target: str, read: Callable[[], Blob]) -> None:
+        self.path = source
+        self._target = target
+        self._read = read
+
+    def shell(self) -> str:
+        source = "" if self.path == "-" else f" < {word(self.path)}"
+        return f"tee {word(self._target)}{source} | sha256sum"
+
+    def execute(self) -> Blob:
+        return self._read()
+
+
 class UnpackLayers(Operation):
     """Unpack the layers that the store does not have, each in a child that has chrooted into the layer's directory."""
 
     group = "image"
-    step = "unpack layers"
     reason = "chrooted into the layer's directory, so that no name and no link of the archive leads out of it"
 
-    def __init__(self, layers: list[Layer], unpack: Callable[[], list[Unpacked]]) -> None:
-        self.path = f"{sum(bool(layer.directory) for layer in layers)}"
+    def __init__(self, store: str, layers: list[Layer], unpack: Callable[[], list[Unpacked]]) -> None:
+        """store: the directory that they will be in when they are stored."""
+        self.path = store
+        self.step = f"unpack {sum(bool(layer.directory) for layer in layers)} layers"
         self._layers = layers
         self._unpack = unpack
 

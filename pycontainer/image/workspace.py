@@ -110,7 +110,7 @@ class Workspace:
             self._complete(layers, unpacked, chains, blobs)
             return unpacked
 
-        self._journal.perform(UnpackLayers(list(layers.values()), unpack))
+        self._journal.perform(UnpackLayers(self.store.layers, list(layers.values()), unpack))
 
     def _complete(
         self, layers: dict[int, Layer], unpacked: list[Unpacked], chains: list[str], blobs: list[Blob]
@@ -132,7 +132,7 @@ class Workspace:
         """Unpack the only layer of a new image; its diff id and its directory."""
         directory = self._name_directory()
         layer = Layer(blob.path, blob.size, directory, "archive", "", False, True)
-        unpack = UnpackLayers([layer], lambda: unpack_layers([layer], self._allowance, progress))
+        unpack = UnpackLayers(self.store.layers, [layer], lambda: unpack_layers([layer], self._allowance, progress))
         result: Unpacked = self._journal.perform(unpack)[0]
         self._new[result.diff_id.removeprefix("sha256:")] = directory, result.size
         return result.diff_id, directory

@@ -68,6 +68,16 @@ def rename(source: str, target: str) -> None:
     make("rename", lambda: [quoted(source), quoted(target)], os.rename, source, target)
 
 
+def link(source: str, target: str) -> None:
+    """link(2)."""
+    make("link", lambda: [quoted(source), quoted(target)], os.link, source, target)
+
+
+def unlink(path: str) -> None:
+    """unlink(2)."""
+    make("unlink", lambda: [quoted(path)], os.unlink, path)
+
+
 def symlink(target: str, path: str, *, dir_fd: int) -> None:
     """symlinkat(2)."""
     make("symlinkat", lambda: [quoted(target), shown(dir_fd), quoted(path)], os.symlink, target, path, dir_fd=dir_fd)

@@ -98,10 +98,10 @@ class Journal:
         else:
             self._write([f"  {name}={value}"], self.out)
 
-    def failed(self) -> None:
-        """Have the step explained in which it was, before somebody says what was wrong."""
+    def flush(self) -> None:
+        """Have the step explained that is at its end, before somebody says what came of it, or what was wrong."""
         if self.out is not None and self._records:
-            self._send({"failed": True}, self.out)
+            self._send({"flush": True}, self.out)
 
     def perform(self, operation: Operation) -> Any:
         """Explain and execute `operation`; its result. Raises StepFailed."""

@@ -117,6 +117,10 @@ class Registry:
                 self._check(response, self._name(descriptor.digest))
             yield response
 
+    def url_of(self, descriptor: Descriptor) -> str:
+        """Where a blob is asked for."""
+        return f"{self._url}/v2/{self.path}/blobs/{descriptor.digest}"
+
     def tags(self) -> list[str]:
         """All tags of the repository. Raises as `manifest`."""
         url, found = f"/v2/{self.path}/tags/list", list[str]()

@@ -3,7 +3,7 @@
 parent, without threads            child
 fork                          ->   three threads; connections of its own
 poll, receive (unpack.py)     <-   one message a line, JSON: ["progress", digits, bytes], ["arrived", digits, kept];
-                                   and the last: ["end"], ["failed", class, step, path, cause, hint] or
+                                   and the last: ["end", system calls], ["failed", class, step, path, cause, hint] or
                                    ["refused", errno, path]
 
 Because each layer is unpacked by a fork, and nothing is forked from a process with threads, they are not the parent's.
@@ -35,10 +35,12 @@ from pycontainer.errors import HostError, ImageError, NotFound, PycontainerError
 from pycontainer.image import downloads
 from pycontainer.image.manifest import Descriptor
 from pycontainer.image.registry.client import Registry
+from pycontainer.image.registry.operations import FetchBlobs
 from pycontainer.image.store import Store
 from pycontainer.image.stream import CHUNK, write_all
 from pycontainer.image.unpack import Progress
-from pycontainer.kernel import process
+from pycontainer.kernel import files, process, record
+from pycontainer.kernel.operation import Journal
 
 _AT_ONCE = 3
 _RETRIES = 5  # of a connection that breaks off, in a row without a byte between
@@ -55,6 +57,7 @@ def fetch(
     directory: str,
     limit: int,
     progress: Progress | None,
+    journal: Journal,
 ) -> Iterator[Arrivals]:
     """Have the blobs that the store lacks linked into `directory`, in the order of `wanted`. The caller has no threads.
 
@@ -73,9 +76,14 @@ def fetch(
     registry.disconnect()
     receiving, sending = os.pipe()
     parent = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        _run(_Fetcher(store, registry, sending), missing, paths, parent)
+
+    def fork() -> int:
+        pid = os.fork()
+        if pid == 0:
+            _run(_Fetcher(store, registry, sending), missing, paths, parent)
+        return pid
+
+    pid = journal.perform(FetchBlobs(store.blobs, registry, missing, paths, fork))
     os.close(sending)
     try:
         yield Arrivals(receiving, downloads.directory_of(store.root), paths, missing, progress)
@@ -86,7 +94,10 @@ def fetch(
 
 
 class Arrivals:
-    """What the child tells of the blobs."""
+    """What the child tells of the blobs.
+
+    calls  its system calls, each with how often it was made; when it has ended, and if they are to be explained
+    """
 
     def __init__(
         self,
@@ -105,6 +116,7 @@ class Arrivals:
         self._unread = b""
         self._fetched: list[str] = []
         self._ended = False
+        self.calls: list[tuple[str, int]] = []
         for digits in missing:
             self._show(digits, 0)
 
@@ -130,11 +142,19 @@ class Arrivals:
             raise ImageError("pull", "", "the process that fetches it was killed", "try again: it goes on where it was")
         return bool(data)
 
+    def missing(self) -> list[str]:
+        """Where those are, or will be, that the store lacked."""
+        return [self._paths[digits] for digits in self._sizes]
+
+    def downloads(self) -> list[str]:
+        """The names that the next pull would find them by."""
+        return [f"{self._directory}/{digits}" for digits in self._fetched]
+
     def forget(self) -> None:
         """What was fetched is in the store now."""
-        for digits in self._fetched:
+        for path in self.downloads():
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(f"{self._directory}/{digits}")
+                files.unlink(path)
 
     def _take(self, kind: str, *values: Any) -> None:
         if kind == "progress":
@@ -152,6 +172,7 @@ class Arrivals:
             raise StepFailed("pull", path, number)
         else:
             self._ended = True
+            self.calls = [(line, times) for line, times in values[0]]
 
     def _show(self, digits: str, count: int) -> None:
         if self._progress is not None:
@@ -169,6 +190,7 @@ def _run(fetcher: _Fetcher, missing: dict[str, Descriptor], paths: dict[str, str
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         process.set_parent_death_signal(signal.SIGKILL)
+        record.begin_anew()
         if os.getppid() == parent:  # else it died before that could take effect
             fetcher.run(missing, paths)
             status = 0
@@ -200,10 +222,11 @@ class _Fetcher:
         except OSError as error:
             self._tell("refused", error.errno or 0, error.filename or self._directory)
         else:
-            self._tell("end")
+            self._tell("end", record.so_far())
 
     def _fetch(self, missing: dict[str, Descriptor], paths: dict[str, str]) -> None:
-        os.makedirs(self._directory, 0o700, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            files.mkdir(self._directory, 0o700)
         stale = time.time() - _STALE
         downloads.remove_idle(self._store.root, lambda changed: changed < stale)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -235,11 +258,11 @@ class _Fetcher:
                 self._report(descriptor, descriptor.size)
             else:
                 self._fill(partial, descriptor)
-                os.rename(f"{whole}.partial", whole)
-            os.link(found or whole, target)
+                files.rename(f"{whole}.partial", whole)
+            files.link(found or whole, target)
             if found:
                 # After the link, because as long as its name is locked nobody removes the whole one (downloads.py).
-                os.unlink(f"{whole}.partial")
+                files.unlink(f"{whole}.partial")
         self._tell("arrived", digits, found == kept)
 
     @contextlib.contextmanager

@@ -18,9 +18,11 @@ from pycontainer.image.reference import Reference
 from pycontainer.image.registry import credentials
 from pycontainer.image.registry.client import Notify, Registry, connect
 from pycontainer.image.registry.fetch import fetch
+from pycontainer.image.registry.operations import AwaitBlobs, FetchManifest, ForgetDownloads
 from pycontainer.image.store import Store
 from pycontainer.image.unpack import Progress
 from pycontainer.image.workspace import NewImage, Workspace
+from pycontainer.kernel.operation import Journal
 
 
 class Pulled(NamedTuple):
@@ -41,6 +43,7 @@ def pull(
     notify: Notify = lambda _: None,
     max_layer_size: int = DEFAULT_MAX_LAYER_SIZE,
     keys: Sequence[str] = (),
+    journal: Journal | None = None,
 ) -> Pulled:
     """Have an image in the store, under its name if it has a tag. Raises PycontainerError; then nothing has changed.
 
@@ -48,13 +51,18 @@ def pull(
     keys      files of public keys, of which one must have signed it; none for whoever the policy wants (policy.py)
     """
     verify = _verifier(name, keys)
-    with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR) as work:
+    journal = journal or Journal()
+
+    def find() -> tuple[Registry, bytes, manifest.Manifest, str, str]:
         registry, data, digest = _find(name, notify)
-        data, found, image_digest = _choose(registry, data, digest, str(name), platform)
+        return registry, *_choose(registry, data, digest, str(name), platform), digest
+
+    with Workspace(store, max_layer_size, max_layer_size * ARCHIVE_FACTOR, journal) as work:
+        registry, data, found, image_digest, digest = journal.perform(FetchManifest(name, find))
         verified = verify(registry, [image_digest, digest])
         known = store.connection.execute("SELECT id FROM images WHERE digest = ?", (image_digest,)).fetchone()
         blobs = [found.config, *found.layers]
-        with fetch(registry, store, blobs, work.directory, max_layer_size, progress) as arrivals:
+        with fetch(registry, store, blobs, work.directory, max_layer_size, progress, journal) as arrivals:
             config_blob, *layers = [
                 Blob(arrivals.path(each), each.digest.removeprefix("sha256:"), each.size) for each in blobs
             ]
@@ -67,11 +75,10 @@ def pull(
             if not layers or len(layers) != len(config.diff_ids):
                 raise ImageError("pull", str(name), f"{len(layers)} layers, but {len(config.diff_ids)} diff ids")
             work.unpack_image(config, layers, progress, arrivals)
-            while arrivals.receive():
-                pass
+            journal.perform(AwaitBlobs(arrivals))
             names = [str(name._replace(digest=""))] if name.tag else []
             work.commit([NewImage(config, [work.add_blob(data), config_blob, *layers], names, verified)])
-            arrivals.forget()
+            journal.perform(ForgetDownloads(arrivals))
     return Pulled(name, digest, config.id, known is None)
 
 
