@@ -283,7 +283,9 @@ VOLUME_AND_NETWORK = [
     ]),
     Command("network prune", "network:prune", "", "Remove networks that no container has.", [_YES, _PRUNE_FILTER]),
     Command("network ls", "network:ls", "", "List networks.", [_QUIET, _FILTER, _FORMAT, _NO_TRUNC]),
-    Command("network inspect", "network:inspect", "NETWORK...", "Show what is known about networks.", [_SHOW]),
+    Command("network inspect", "network:inspect", "NETWORK...", "Show what is known about networks.", [
+        _SHOW, Option("--picture", "flag", "", "Draw who is plugged in where, with addresses, names and ports."),
+    ]),
 ]  # fmt: skip
 
 SYSTEM = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from pycontainer.cli.main import for_each, notice
 from pycontainer.engine import networks
 from pycontainer.engine.repair import open_engine
@@ -126,10 +128,27 @@ def _row(network: networks.Network, no_trunc: bool) -> Row:
 
 def inspect(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer network inspect`. Raises UsageError."""
+    if "picture" in values:
+        return _draw(settings, values, operands)
     from pycontainer.cli.inspect import show
 
     connection = open_engine(settings, notice)
     return show(values, operands, lambda name: networks.describe(settings, connection, name))
+
+
+def _draw(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
+    from pycontainer.cli.network_picture import draw
+    from pycontainer.engine import topology
+    from pycontainer.errors import UsageError
+
+    if values.get("format"):
+        raise UsageError("network inspect", "--picture", "it goes with no --format", "a picture has a form of its own")
+    connection = open_engine(settings, notice)
+    bridges: list[topology.Bridge] = []
+    status = for_each(operands, lambda name: bridges.append(topology.describe(settings, connection, name)))
+    if bridges:
+        sys.stdout.write(draw(topology.host_links(connection), bridges))
+    return status
 
 
 def prune(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:

@@ -417,6 +417,41 @@ class TestInternal:
         assert "published ports are discarded" in done.stderr
 
 
+class TestPicture:
+    def test_it_is_what_the_kernel_has(self, net: Net) -> None:
+        net.run("ant", "--network", "name=one,alias=ay,alias=bay", "-p", "127.0.0.1:0:80")
+        net.run("bee", "--network", "two", "--network", "one", "-p", "127.0.0.1:0:80")
+        port = net.pycontainer("port", "ant", "80", check=True).stdout.strip()
+        lines = net.pycontainer("network", "inspect", "--picture", "one", check=True).stdout.splitlines()
+        shown = net.network("one")
+        interface, gateway = shown["Options"]["com.docker.network.bridge.name"], shown["IPAM"]["Config"][0]["Gateway"]
+        assert f"└─ {interface}  {gateway}/20  NAT  network one" in lines
+        rows = [re.split(r"  +|─ | ═ ", line)[1:] for line in lines if " ═ " in line]
+        assert [[row[1], *row[3:]] for row in rows] == [
+            [net.addresses("ant")["one"], "eth0", "ant", f"{port} -> 80/tcp, also ay, also bay"],
+            # Its ports are at the other one.
+            [net.addresses("bee")["one"], "eth1", "bee"],
+        ]
+        assert {row[2] for row in rows} == set(os.listdir(f"/sys/class/net/{interface}/brif"))
+        there = subprocess.run(["ip", "-br", "-4", "address"], capture_output=True, text=True, check=True).stdout
+        for name, address in re.findall(r"^├─ (\S+) +([\d.]+/\d+)$", "\n".join(lines), re.MULTILINE):
+            assert re.search(rf"^{re.escape(name)}(@\S+)? .*{re.escape(address)}", there, re.MULTILINE)
+
+    def test_what_is_wrong_with_a_bridge(self, net: Net) -> None:
+        interface = net.network("one")["Options"]["com.docker.network.bridge.name"]
+        subprocess.run(["ip", "link", "set", interface, "down"], check=True)
+        shown = net.pycontainer("network", "inspect", "--picture", "one", "two", check=True).stdout
+        assert f"{interface} (down: the next start sets it up)" in shown and shown.count(" network ") == 2
+        net.pycontainer("run", "--rm", "--network", "one", "busybox", "true", check=True)
+        shown = net.pycontainer("network", "inspect", "--picture", "nosuch", "one")
+        assert (shown.returncode, f"{interface}  " in shown.stdout) == (1, True)
+        assert "nosuch: no such network" in shown.stderr
+
+    def test_it_has_no_other_form(self, net: Net) -> None:
+        refused = net.pycontainer("network", "inspect", "--picture", "--format", "json", "one")
+        assert (refused.returncode, refused.stdout) == (1, "") and "it goes with no --format" in refused.stderr
+
+
 class TestRepair:
     def test_a_name_server_that_is_killed(self, net: Net) -> None:
         net.run("ant", "--network", "one")
