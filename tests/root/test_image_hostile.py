@@ -141,7 +141,7 @@ def test_a_layer_in_another_form_is_taken_and_the_same_form_is_not_read_again(
     )
     for name in ("first", "second"):
         load(store, io.BytesIO(docker_archive([BASE, TOP], name, compress)))
-    assert [[layer.directory == "" for layer in layers] for layers in read] == [[True, False], []]
+    assert [[layer.directory == "" for layer in layers] for layers in read] == [[True, False]]
 
 
 def test_what_is_gone_from_the_disk_comes_back_with_the_image(store: Store) -> None:  # noqa: F811

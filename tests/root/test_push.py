@@ -23,7 +23,7 @@ from registry import Answer, authority, environment, forward, read_body, registr
 from test_image_layer import LayerTar, docker_archive
 
 SEED = int(os.environ.get("PYCONTAINER_TEST_SEED", "20261125"))
-PUSHES = int(os.environ.get("PYCONTAINER_TEST_PULLS", "8"))
+PUSHES = int(os.environ.get("PYCONTAINER_TEST_PULLS", "12"))
 LAYERS = 4
 Request = http.server.BaseHTTPRequestHandler
 

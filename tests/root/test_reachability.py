@@ -179,12 +179,12 @@ def test_a_users_rule_filters_what_is_published(net: Net) -> None:
     assert net.ask("neighbour", places) == [NEIGHBOUR, NEIGHBOUR]
     table = f"mine{os.getpid()}"
     rule = f"ct status dnat meta l4proto tcp ct original proto-dst {port} ip saddr {NEIGHBOUR} drop"
-    shell(
-        f"""nft add table ip {table}
-        nft add chain ip {table} published '{{ type filter hook forward priority -1; }}'
-        nft add rule ip {table} published {rule}"""
-    )
     try:
+        shell(
+            f"""nft add table ip {table}
+            nft add chain ip {table} published '{{ type filter hook forward priority -1; }}'
+            nft add rule ip {table} published {rule}"""
+        )
         assert net.ask("neighbour", places) == ["", NEIGHBOUR]
         # Whatever becomes of our own table.
         net.pycontainer("network", "create", "three", check=True)

@@ -12,7 +12,7 @@ import sys
 import time
 
 import pytest
-from conftest import REPOSITORY, Pycontainer
+from conftest import REPOSITORY, Pycontainer, wait_until
 from leftovers import Leftovers, network_namespaces
 
 RUNS = int(os.environ.get("PYCONTAINER_TEST_RUNS", "100"))
@@ -142,6 +142,8 @@ def test_runs_are_not_disturbed_by_others_that_are_killed(fast: Fast, name: str)
     for process in victims:
         process.communicate(timeout=60)
     connection = sqlite3.connect(fast.root / "db.sqlite")
+    # Those of --rm run on without their client, and go by themselves.
+    wait_until(lambda: not connection.execute("SELECT id FROM containers WHERE auto_remove").fetchall())
     rows = [row[0] for row in connection.execute("SELECT id FROM containers")]
     connection.close()
     assert not Leftovers(fast.environment).found(keep=rows)
