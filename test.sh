@@ -7,8 +7,8 @@ VENV=.venv
 PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
 # Of tests/root: sessions of their own, beside unit and the others, so that all end at about the same time.
-SLOW=(faults push kills registry image_load image_hostile stress network_attach)
-LATER=(hostile join explain networks network_storm reachability) # after uml
+SLOW=(faults push kills registry image_load image_hostile stress network_attach network_services hostile join)
+LATER=(explain networks network_storm reachability) # after uml
 
 usage() {
     cat <<'END'
