@@ -285,12 +285,19 @@ do_uninstall() {
     if command -v nft >/dev/null && nft list table ip pycontainer >/dev/null 2>&1; then
         nft delete table ip pycontainer
     fi
+    if command -v nft >/dev/null && nft list table ip6 pycontainer >/dev/null 2>&1; then
+        nft delete table ip6 pycontainer
+    fi
     for name in $(bridges); do
         ! ip link show "$name" >/dev/null 2>&1 || ip link delete "$name"
     done
     if [ -e "$STATE/ip_forward" ]; then
         echo "net.ipv4.ip_forward was off before pycontainer, and is so again"
         echo 0 >/proc/sys/net/ipv4/ip_forward
+    fi
+    if [ -e "$STATE/ip_forward6" ]; then
+        echo "net.ipv6.conf.all.forwarding was off before pycontainer, and is so again"
+        echo 0 >/proc/sys/net/ipv6/conf/all/forwarding
     fi
     for group in $(cgroups); do
         find "$group" -depth -type d -exec rmdir {} \;

@@ -172,7 +172,8 @@ def remove_environment(environment: dict[str, str]) -> None:
     if os.path.exists(f"/sys/class/net/{bridge}"):
         subprocess.run(["ip", "link", "delete", bridge], check=True)
     # No check, because a container without a network has made none.
-    subprocess.run(["nft", "delete", "table", "ip", f"pycontainer_{bridge}"], stderr=subprocess.DEVNULL)
+    for family in ("ip", "ip6"):
+        subprocess.run(["nft", "delete", "table", family, f"pycontainer_{bridge}"], stderr=subprocess.DEVNULL)
     for directory in directories:
         shutil.rmtree(directory)
     assert not running, f"left running: {', '.join(sorted(running))}"

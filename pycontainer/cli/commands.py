@@ -263,7 +263,8 @@ VOLUME_AND_NETWORK = [
     ]),
     Command("network create", "network:create", "NETWORK", "Make a network in which containers have names.", [
         Option("-d --driver", "text", "NAME", "bridge, the only one."),
-        Option("--subnet", "text", "SUBNET", "Such as 10.20.0.0/16; one that is free where it is not said."),
+        Option("--subnet", "list", "SUBNET", "Such as 10.20.0.0/16, or fd12:3456:789a::/64; else one that is free."),
+        Option("--ipv6", "flag", "", "Also IPv6, by a prefix of its own."),
         Option("--gateway", "text", "ADDRESS", "The host's address in it; the first of the subnet."),
         Option("--ip-range", "text", "SUBNET", "Part of the subnet that addresses are taken from."),
         Option("--internal", "flag", "", "Nothing gets out of it, and nothing in."),

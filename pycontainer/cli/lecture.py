@@ -52,6 +52,7 @@ CONTENTS = [
         shown="CreateBridge",
         check=[("FindLink", "ip -br address show {bridge}")],
         others="""FindAddress ReadWithoutIPv6 FindTable FindRules ReadForwarding EnableForwarding DisableIPv6 SurveyHost
+            FindAddress6 FindRules6 RefuseRouters ReadForwarding6 EnableForwarding6 AddAddress6
             AddBridgeAddress SetBridgeUp SetMaster ListRules ApplyRules ReadLocalRouting EnableLocalRouting
             ListElements""",
     ),
@@ -133,7 +134,8 @@ CONTENTS = [
         ],
         shown="CreateVeth",
         check=[("CreateVeth", "nsenter -t $PID -n ip -br address")],
-        others="""FindLink DeleteLink OpenSocket AddAddress SetLinkUp AddDefaultRoute AwaitCarrier SetHairpin LiftRate
+        others="""FindLink DeleteLink OpenSocket AddAddress AddAddress6 SetLinkUp AddDefaultRoute AddDefaultRoute6
+            AwaitCarrier SetHairpin LiftRate
             ListElements RemoveElements ForgetFlowsTo ForgetFlowsFrom FindTable ApplyRules""",
     ),
     Chapter(

@@ -117,7 +117,7 @@ def _row(network: networks.Network, no_trunc: bool) -> Row:
         "Driver": network.driver,
         "Scope": "local",
         "IPv4": "true",
-        "IPv6": "false",
+        "IPv6": str(bool(traits.subnet6)).lower(),
         "Internal": str(traits.internal).lower(),
         "Labels": ",".join(f"{key}={value}" for key, value in sorted(traits.labels.items())),
         "Label": lambda label: traits.labels.get(label, ""),

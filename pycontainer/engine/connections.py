@@ -10,7 +10,7 @@ from pycontainer.engine.config.attachments import Attachment
 from pycontainer.errors import Conflict, StepFailed
 from pycontainer.network import attach, files, lease, names
 from pycontainer.network import ports as published_ports
-from pycontainer.network.operations import AddDefaultRoute, DeleteLink, OpenSocket
+from pycontainer.network.operations import AddDefaultRoute, AddDefaultRoute6, DeleteLink, OpenSocket
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -220,6 +220,8 @@ def _unplug(
         try:
             with journal.perform(OpenSocket(namespace)) as inside:
                 journal.perform(AddDefaultRoute(inside, namespace, lease.pack_address(heir.gateway)))
+                if heir.gateway6:
+                    journal.perform(AddDefaultRoute6(inside, namespace, heir.gateway6))
         finally:
             os.close(namespace)
         published_ports.publish(journal, heir, container.id, heirs[0].address, bindings)

@@ -22,7 +22,7 @@ from pycontainer.engine.database import open_database
 from pycontainer.errors import HostError
 from pycontainer.kernel import privilege, process
 from pycontainer.monitor import messages
-from pycontainer.network import files
+from pycontainer.network import files, lease
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -203,12 +203,14 @@ class Zone:
             ORDER BY n.id != ?1, l.rowid""",
             (self._id, client),
         )
+        networks = {network.name: network for network in lease.find_all(self._connection)}
         for network, address, aliases, name, container_id, hostname in rows:
+            found = [address, networks[network].address6(address)]
             own = {name, *aliases.split(), container_id[:12], hostname or name}
             for each in {word.lower() for word in own}:
-                addresses.setdefault(each, []).append(address)
-                addresses.setdefault(f"{each}.{network.lower()}", []).append(address)
-            names[address] = f"{name}.{network}"
+                for text in (each, f"{each}.{network.lower()}"):
+                    addresses.setdefault(text, []).extend(filter(None, found))
+            names.update((each, f"{name}.{network}") for each in found if each)
         return Names(addresses, names)
 
     def _read_servers(self, client: str) -> list[str] | None:

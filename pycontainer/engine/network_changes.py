@@ -33,6 +33,8 @@ _LEAST_MTU, _MOST_MTU = 68, 65535
 _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 # A subnet has its own address, one for the gateway, the broadcast address, and one for a container.
 _LONGEST_PREFIX = 30
+# Each container has the same number in both subnets, and the IPv4 one has 24 bits at most for it.
+_LONGEST_PREFIX6 = 104
 
 
 def create(
@@ -51,11 +53,13 @@ def create(
     network_id = secrets.token_hex(32)
     options = _pairs("--opt", values.get("opt") or [])
     subnet, gateway, ip_range = _place(values)
+    subnet6 = _subnet6(values)
     traits = lease.Traits(
         internal=bool(values.get("internal")),
         masquerade=_boolean(_MASQUERADE, options.get(_MASQUERADE, "true")),
         mtu=_mtu(options.get(_MTU, "0")),
         ip_range=ip_range,
+        subnet6=subnet6,
         labels=_pairs("--label", values.get("label") or []),
         options=options,
     )
@@ -127,8 +131,11 @@ def prune(
 
 
 def _place(values: dict[str, Any]) -> tuple[str, str, str]:
-    """--subnet, --gateway and --ip-range, "" for what is not said. Raises UsageError."""
-    subnet = _network("--subnet", values.get("subnet") or "")
+    """--subnet, --gateway and --ip-range of IPv4, "" for what is not said. Raises UsageError."""
+    texts = [text for text in values.get("subnet") or [] if ":" not in text]
+    if len(texts) > 1:
+        raise UsageError("--subnet", ", ".join(texts), "a network has one IPv4 subnet")
+    subnet = _network("--subnet", texts[0] if texts else "")
     ip_range = _network("--ip-range", values.get("ip_range") or "")
     gateway = values.get("gateway") or ""
     if subnet is None:
@@ -151,11 +158,30 @@ def _place(values: dict[str, Any]) -> tuple[str, str, str]:
     return str(subnet), gateway, str(ip_range or "")
 
 
+def _subnet6(values: dict[str, Any]) -> str:
+    """That of IPv6, "" for none: what --subnet says, or for --ipv6 a unique local one, RFC 4193. Raises UsageError."""
+    texts = [text for text in values.get("subnet") or [] if ":" in text]
+    if not texts:
+        return str(ipaddress.IPv6Network((0xFD << 120 | secrets.randbits(40) << 80, 64))) if values.get("ipv6") else ""
+    if len(texts) > 1:
+        raise UsageError("--subnet", ", ".join(texts), "a network has one IPv6 subnet")
+    try:
+        subnet = ipaddress.IPv6Network(texts[0], strict=False)
+    except ValueError as error:
+        raise UsageError("--subnet", repr(texts[0]), "not a subnet", "such as fd12:3456:789a::/64") from error
+    if subnet.prefixlen > _LONGEST_PREFIX6 or subnet.is_multicast or subnet.is_link_local or subnet.is_loopback:
+        raise UsageError(
+            "--subnet",
+            texts[0],
+            "not for containers",
+            f"one of at most /{_LONGEST_PREFIX6}, such as fd12:3456:789a::/64",
+        )
+    return str(subnet)
+
+
 def _network(flag: str, text: str) -> ipaddress.IPv4Network | None:
     if not text:
         return None
-    if ":" in text:
-        raise UsageError(flag, repr(text), "networks are IPv4 only so far")
     try:
         return ipaddress.IPv4Network(text, strict=False)
     except ValueError as error:

@@ -122,7 +122,8 @@ class Networking:
     @property
     def addresses(self) -> list[str]:
         """Its own, in the order of its networks."""
-        return [leased.address for _, leased in self._places]
+        found = [(leased.address, network.address6(leased.address)) for network, leased in self._places]
+        return [address for pair in found for address in pair if address]
 
     @property
     def gateway(self) -> str:

@@ -103,6 +103,9 @@ def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str
     pool = {"Subnet": stored.subnet, "Gateway": stored.gateway} if stored else {}
     if stored and traits.ip_range:
         pool["IPRange"] = traits.ip_range
+    pools = [pool] if pool else []
+    if stored and traits.subnet6:
+        pools.append({"Subnet": traits.subnet6, "Gateway": stored.gateway6})
     return {
         "Name": network.name,
         "Id": network.id,
@@ -110,8 +113,8 @@ def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str
         "Scope": "local",
         "Driver": network.driver,
         "EnableIPv4": True,
-        "EnableIPv6": False,
-        "IPAM": {"Driver": "default", "Options": None, "Config": [pool] if pool else []},
+        "EnableIPv6": bool(traits.subnet6),
+        "IPAM": {"Driver": "default", "Options": None, "Config": pools},
         "Internal": traits.internal,
         "Attachable": False,
         "Ingress": False,
@@ -144,7 +147,7 @@ def _endpoint(endpoint: Endpoint, container: Container) -> Json:
         "EndpointID": endpoint.id,
         "MacAddress": endpoint.mac_address,
         "IPv4Address": address,
-        "IPv6Address": "",
+        "IPv6Address": f"{endpoint.address6}/{endpoint.prefix_length6}" if endpoint.address6 else "",
     }
 
 
@@ -153,16 +156,19 @@ class Endpoint:
 
     address, gateway  IPv4, such as 10.99.0.2; empty where the network has none
     prefix_length     bits of the subnet
+    address6, gateway6, prefix_length6  the same of IPv6
     aliases           what else it is called there
     """
 
-    __slots__ = ("address", "aliases", "gateway", "id", "mac_address", "names", "network_id", "prefix_length")
+    __slots__ = ("address", "address6", "aliases", "gateway", "gateway6", "id", "mac_address", "names", "network_id",
+                 "prefix_length", "prefix_length6")  # fmt: skip
 
     def __init__(self, settings: Settings, connection: sqlite3.Connection, network: str, container: Container) -> None:
         stored = lease.find(connection, network)
         self.network_id = (stored.id if stored else "") or identify(settings, network)
         self.id = identify(settings, network, container.id) if container.is_active else ""
         self.address, self.gateway, self.mac_address, self.prefix_length = "", "", "", 0
+        self.address6, self.gateway6, self.prefix_length6 = "", "", 0
         self.aliases: list[str] = []
         self.names: list[str] = []
         leased = lease.lease_of(connection, network, container.id) if container.is_active else None
@@ -171,6 +177,10 @@ class Endpoint:
         self.address, self.mac_address, self.aliases = leased.address, leased.mac, leased.aliases
         self.gateway = "" if stored.traits.internal else stored.gateway
         _, self.prefix_length = lease.split_subnet(stored.subnet)
+        if stored.traits.subnet6:
+            self.address6 = stored.address6(leased.address)
+            self.gateway6 = "" if stored.traits.internal else stored.gateway6
+            _, self.prefix_length6 = lease.split_subnet6(stored.traits.subnet6)
         if stored.id:
             self.names = [container.name, *self.aliases, container.id[:12]]
 
@@ -187,8 +197,8 @@ class Endpoint:
             "Gateway": self.gateway,
             "IPAddress": self.address,
             "IPPrefixLen": self.prefix_length,
-            "IPv6Gateway": "",
-            "GlobalIPv6Address": "",
-            "GlobalIPv6PrefixLen": 0,
+            "IPv6Gateway": self.gateway6,
+            "GlobalIPv6Address": self.address6,
+            "GlobalIPv6PrefixLen": self.prefix_length6,
             "DNSNames": self.names or None,
         }

@@ -30,6 +30,13 @@ def get_table(name: str) -> Message:
     return Message("NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETTABLE", ("NLM_F_ACK",), _inet({"NFTA_TABLE_NAME": name}))
 
 
+def get_rules6(table: str) -> Message:
+    """As `get_rules`, of the table of family ip6."""
+    frame = NFGENMSG.pack(_socket.AF_INET6, 0, 0)
+    body = Body(frame, "nfgen_family=AF_INET6", {"NFTA_RULE_TABLE": table})
+    return Message("NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETRULE", ("NLM_F_DUMP",), body)
+
+
 def table_comment(payload: bytes) -> str:
     """The comment of the table that is the answer to `get_table`, "" for none."""
     attributes = parse_attributes(payload[NFGENMSG.size :])

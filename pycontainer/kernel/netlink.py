@@ -344,23 +344,8 @@ def set_link_up(index: int) -> Message:
     return Message("RTM_NEWLINK", ("NLM_F_ACK",), _link({}, index, up=True))
 
 
-def set_master(index: int, master: int) -> Message:
-    """Make a link a port of the bridge with the index `master`."""
-    return Message("RTM_NEWLINK", ("NLM_F_ACK",), _link({"IFLA_MASTER": master}, index))
-
-
 def del_link(name: str) -> Message:
     return Message("RTM_DELLINK", ("NLM_F_ACK",), _link({"IFLA_IFNAME": name}))
-
-
-def set_hairpin(index: int) -> Message:
-    """Let a port of a bridge send a frame back to where it came from."""
-    body = Body(
-        IFINFOMSG.pack(_socket.AF_BRIDGE, 0, index, 0, 0),
-        f"ifi_family=AF_BRIDGE, ifi_index={index}",
-        {"IFLA_PROTINFO": {"IFLA_BRPORT_MODE": b"\1"}},
-    )
-    return Message("RTM_SETLINK", ("NLM_F_ACK",), body)
 
 
 def new_address(index: int, address: bytes, prefix_length: int) -> Message:
@@ -462,12 +447,18 @@ def _describe_value(name: str, value: Value) -> str:
     if isinstance(value, Body):
         return f"{{{value}}}"
     if name in ADDRESSES and isinstance(value, bytes):
-        return f'inet_addr("{_socket.inet_ntoa(value)}")'
+        return _describe_address(value)
     if isinstance(value, bytes):
         return value.hex(":") if name == "IFLA_ADDRESS" else '"' + "".join(f"\\x{byte:02x}" for byte in value) + '"'
     if name == "IFLA_EXT_MASK":
         return "RTEXT_FILTER_SKIP_STATS"
     return str(value)
+
+
+def _describe_address(value: bytes) -> str:
+    if len(value) == 4:
+        return f'inet_addr("{_socket.inet_ntoa(value)}")'
+    return f'inet_pton(AF_INET6, "{_socket.inet_ntop(_socket.AF_INET6, value)}")'
 
 
 def _split(data: bytes) -> list[tuple[int, int, int, bytes]]:

@@ -12,27 +12,34 @@ This is the part that every run passes through: it imports nothing heavy. What h
 
 from __future__ import annotations
 
+import _socket
 import errno
 
 from pycontainer.errors import Conflict, NotFound, StepFailed, UsageError
 from pycontainer.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Link, Netlink
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, ruleset
-from pycontainer.network.lease import Lease, StoredNetwork, pack_address, split_subnet
+from pycontainer.network.lease import Lease, StoredNetwork, pack_address, split_subnet, split_subnet6
 from pycontainer.network.names import NAME, is_link_name, link_name, table_name
 from pycontainer.network.operations import (
     AddAddress,
+    AddAddress6,
     AddDefaultRoute,
+    AddDefaultRoute6,
     AwaitCarrier,
     CreateVeth,
     DeleteLink,
     EnableForwarding,
+    EnableForwarding6,
     FindAddress,
+    FindAddress6,
     FindLink,
     FindRules,
+    FindRules6,
     FindTable,
     OpenSocket,
     ReadForwarding,
+    ReadForwarding6,
     ReadWithoutIPv6,
     SetLinkUp,
 )
@@ -51,7 +58,20 @@ class Network:
     table  the nft table that has its rules
     """
 
-    __slots__ = ("gateway", "id", "index", "interface", "internal", "mtu", "name", "prefix_length", "subnet", "table")
+    __slots__ = (
+        "gateway",
+        "gateway6",
+        "id",
+        "index",
+        "interface",
+        "internal",
+        "mtu",
+        "name",
+        "prefix_length",
+        "stored",
+        "subnet",
+        "table",
+    )
 
     def __init__(self, stored: StoredNetwork, link: Link, table: str) -> None:
         self.name = stored.name
@@ -61,9 +81,20 @@ class Network:
         self.gateway = stored.gateway
         self.internal = stored.traits.internal
         self.id = stored.id
+        self.gateway6 = stored.gateway6
+        self.stored = stored
         self.index = link.index
         self.mtu = link.mtu
         self.table = table
+
+    def address6(self, address: str) -> str:
+        """The IPv6 address that goes with an address of the network; "" where it has no IPv6."""
+        return self.stored.address6(address)
+
+    @property
+    def prefix_length6(self) -> int:
+        """Bits; where it has IPv6."""
+        return split_subnet6(self.stored.traits.subnet6)[1]
 
     @property
     def has_names(self) -> bool:
@@ -110,6 +141,9 @@ def ensure(
     if not journal.perform(ReadForwarding()):
         journal.perform(EnableForwarding(forwarding_mark))
         notices.append("IPv4 forwarding was off on this host; it is now on (net.ipv4.ip_forward=1)")
+    if any(network.gateway6 for network in found) and not journal.perform(ReadForwarding6()):
+        journal.perform(EnableForwarding6(f"{forwarding_mark}6" if forwarding_mark else ""))
+        notices.append("IPv6 forwarding was off on this host; it is now on (net.ipv6.conf.all.forwarding=1)")
     return found, notices
 
 
@@ -142,7 +176,12 @@ def attach(
         link = journal.perform(FindLink(inside, leased.link, "its index, by which the next messages name it", netns))
         journal.perform(AddAddress(inside, netns, link.index, packed, network.prefix_length, leased.link))
         journal.perform(SetLinkUp(inside, netns, link.index, leased.link, "packets can pass"))
+        if network.gateway6:
+            address6 = network.address6(leased.address)
+            journal.perform(AddAddress6(inside, netns, link.index, address6, network.prefix_length6, leased.link))
         if leased.way_out and not network.internal:
+            if network.gateway6:
+                journal.perform(AddDefaultRoute6(inside, netns, network.gateway6))
             journal.perform(AddDefaultRoute(inside, netns, pack_address(network.gateway)))
     with Netlink(NETLINK_ROUTE) as route:
         journal.perform(AwaitCarrier(route, name))
@@ -184,6 +223,9 @@ def _find_networks(
             return None
         if not journal.perform(FindRules(netfilter, table, ruleset.count(stored))):
             return None
+        rules6 = ruleset.count6(stored)
+        if rules6 and not journal.perform(FindRules6(netfilter, table, rules6)):
+            return None
     return found
 
 
@@ -212,6 +254,10 @@ def _find_bridge(journal: Journal, stored: StoredNetwork | None, name: str, inte
             f"rename it (ip link set {interface} name …)"
             + (" or name another bridge in PYCONTAINER_BRIDGE" if name == NAME else ""),
         )
-    if stored is None or not link.up or not found or not journal.perform(ReadWithoutIPv6(interface)):
+    if stored is None or not link.up or not found:
         return None
-    return link
+    if not stored.gateway6:
+        return link if journal.perform(ReadWithoutIPv6(interface)) else None
+    packed, (_, length) = _socket.inet_pton(_socket.AF_INET6, stored.gateway6), split_subnet6(stored.traits.subnet6)
+    with Netlink(NETLINK_ROUTE) as route:
+        return link if journal.perform(FindAddress6(route, link, packed, length)) else None

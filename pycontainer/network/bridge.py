@@ -19,7 +19,16 @@ from pycontainer.network import lease, rules
 from pycontainer.network.files import nameservers
 from pycontainer.network.lease import StoredNetwork
 from pycontainer.network.names import link_name
-from pycontainer.network.operations import HINTS, DeleteLink, DisableIPv6, FindLink, NetworkOperation, SetMaster
+from pycontainer.network.operations import (
+    HINTS,
+    AddAddress6,
+    DeleteLink,
+    DisableIPv6,
+    FindLink,
+    NetworkOperation,
+    RefuseRouters,
+    SetMaster,
+)
 from pycontainer.network.publication import Publication
 
 # Away from what others take by themselves: docker 172.17 and up and 192.168, podman 10.88 and up, libvirt 192.168.122,
@@ -75,8 +84,14 @@ def make(
             link = journal.perform(FindLink(netlink, interface, "its index, by which the next messages name it"))
             if not isinstance(link, Link):
                 raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
-            journal.perform(DisableIPv6(interface))
+            if wish.gateway6:
+                journal.perform(RefuseRouters(interface))
+            else:
+                journal.perform(DisableIPv6(interface))
             journal.perform(AddBridgeAddress(route, interface, link.index, gateway, subnet))
+            if wish.gateway6:
+                _, length = lease.split_subnet6(wish.traits.subnet6)
+                journal.perform(AddAddress6(netlink, -1, link.index, wish.gateway6, length, interface))
             journal.perform(rules.ApplyRules(table, lease.find_all(connection), published))
             if leases:
                 _plug_in(journal, connection, netlink, wish, link)
@@ -111,7 +126,8 @@ def remove(
     lease.delete(connection, network.name)
     with Netlink(NETLINK_ROUTE) as netlink:
         journal.perform(DeleteLink(netlink, network.interface, "nobody is in the network"))
-    journal.perform(rules.ApplyRules(table, lease.find_all(connection), published))
+    rest = lease.find_all(connection)
+    journal.perform(rules.ApplyRules(table, rest, published, drop6=bool(network.traits.subnet6)))
 
 
 class Survey(NamedTuple):

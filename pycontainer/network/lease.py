@@ -61,11 +61,12 @@ class Traits:
     masquerade  what leaves takes the host's address
     mtu         bytes; 0 for what the host's own way out has
     ip_range    where addresses are leased from, such as 10.99.4.0/24; "" for the whole subnet
+    subnet6     IPv6, such as fd12:3456:789a::/64; "" for none
     labels      the user's
     options     the driver's, as they were given
     """
 
-    __slots__ = ("internal", "ip_range", "labels", "masquerade", "mtu", "options")
+    __slots__ = ("internal", "ip_range", "labels", "masquerade", "mtu", "options", "subnet6")
 
     def __init__(
         self,
@@ -74,6 +75,7 @@ class Traits:
         masquerade: bool = True,
         mtu: int = 0,
         ip_range: str = "",
+        subnet6: str = "",
         labels: dict[str, str] | None = None,
         options: dict[str, str] | None = None,
     ) -> None:
@@ -81,6 +83,7 @@ class Traits:
         self.masquerade = masquerade
         self.mtu = mtu
         self.ip_range = ip_range
+        self.subnet6 = subnet6
         self.labels = labels or {}
         self.options = options or {}
 
@@ -118,6 +121,20 @@ class StoredNetwork:
         self.id = network_id
         self.created = created
         self.traits = traits or Traits()
+
+    @property
+    def gateway6(self) -> str:
+        """The host's IPv6 address in it; "" where it has no IPv6."""
+        return self.address6(self.gateway)
+
+    def address6(self, address: str) -> str:
+        """The IPv6 address that goes with an IPv4 address of the network: the same number in the other subnet."""
+        if not self.traits.subnet6:
+            return ""
+        base6, _ = split_subnet6(self.traits.subnet6)
+        base, _ = split_subnet(self.subnet)
+        number = base6 + int.from_bytes(pack_address(address), "big") - base
+        return _socket.inet_ntop(_socket.AF_INET6, number.to_bytes(16, "big"))
 
 
 class Lease:
@@ -273,6 +290,12 @@ def _hosts(subnet: str) -> range:
     """What a subnet can give, as numbers: all but its own address and the broadcast address."""
     base, length = split_subnet(subnet)
     return range(base + 1, base + (1 << 32 - length) - 1)
+
+
+def split_subnet6(subnet: str) -> tuple[int, int]:
+    """`fd12::/64` as its first address, a number, and its prefix length."""
+    base, _, length = subnet.partition("/")
+    return int.from_bytes(_socket.inet_pton(_socket.AF_INET6, base), "big"), int(length)
 
 
 def contains(subnet: str, address: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import _socket
 import errno
 import os
 import time
 
 from pycontainer.kernel import files
-from pycontainer.kernel.netfilter import get_rules, get_table, table_comment
+from pycontainer.kernel.netfilter import get_rules, get_rules6, get_table, table_comment
 from pycontainer.kernel.netlink import (
     Link,
     Message,
@@ -19,14 +20,15 @@ from pycontainer.kernel.netlink import (
     new_default_route,
     new_veth,
     parse_address,
-    set_hairpin,
     set_link_up,
-    set_master,
     socket_in_namespace,
 )
+from pycontainer.kernel.netlink_bridge import set_hairpin, set_master
+from pycontainer.kernel.netlink_ipv6 import get_addresses6, new_address6, new_default_route6, parse_address6
 from pycontainer.kernel.operation import Operation
 
 IP_FORWARD = "/proc/sys/net/ipv4/ip_forward"
+IPV6_SETTINGS = "/proc/sys/net/ipv6/conf"
 CARRIER_ATTEMPTS = 200  # a millisecond apart
 
 HINTS = {
@@ -148,6 +150,40 @@ class FindRules(Request):
         return len(self.netlink.dump(self.message)) == self.count
 
 
+class FindRules6(Request):
+    """Its result says whether the nft table of family ip6 has as many rules as it was made with."""
+
+    protocol = "NETLINK_NETFILTER"
+    step = "find nft rules"
+    reason = "and those of IPv6"
+
+    def __init__(self, netlink: Netlink, table: str, count: int) -> None:
+        super().__init__(netlink, get_rules6(table), table, f"nft list table ip6 {table}")
+        self.count = count
+
+    def execute(self) -> bool:
+        try:
+            return len(self.netlink.dump(self.message)) == self.count
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return False
+            raise
+
+
+class FindAddress6(Request):
+    """Its result says whether the link has the IPv6 address."""
+
+    step = "find address"
+    reason = "is the gateway's IPv6 address there, which somebody may have flushed"
+
+    def __init__(self, netlink: Netlink, link: Link, address: bytes, prefix_length: int) -> None:
+        super().__init__(netlink, get_addresses6(), link.name, f"ip -6 address show dev {link.name}")
+        self.wanted = link.index, address, prefix_length
+
+    def execute(self) -> bool:
+        return self.wanted in map(parse_address6, self.netlink.dump(self.message))
+
+
 class FindAddress(Request):
     """Its result says whether the link has the address, of four bytes."""
 
@@ -229,6 +265,64 @@ class DisableIPv6(EnableSetting):
             super().execute()
         except FileNotFoundError:
             pass
+
+
+class RefuseRouters(NetworkOperation):
+    """A link that listens to no router's advertisement; before it goes up."""
+
+    step = "write"
+    reason = "a container could announce itself as the host's IPv6 router (CVE-2020-13401)"
+
+    def __init__(self, interface: str) -> None:
+        self.path = f"/proc/sys/net/ipv6/conf/{interface}/accept_ra"
+
+    def shell(self) -> str:
+        return f"sysctl -w {self.path.removeprefix('/proc/sys/')}=0"
+
+    def execute(self) -> None:
+        _write_setting(self.path, b"0")
+
+
+class ReadForwarding6(ReadSetting):
+    path = f"{IPV6_SETTINGS}/all/forwarding"
+    reason = "does the host pass IPv6 packets between the bridge and its other links"
+
+
+class EnableForwarding6(EnableSetting):
+    """Also keep the host's own way out where a router has told it: a host that forwards stops listening to routers."""
+
+    path = f"{IPV6_SETTINGS}/all/forwarding"
+    reason = "without forwarding, containers reach the host and each other by IPv6, and nothing beyond"
+    hint = "switch it on yourself: sysctl -w net.ipv6.conf.all.forwarding=1"
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+
+    def execute(self) -> None:
+        if self.mark:
+            os.close(files.open(self.mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        for name in os.listdir(IPV6_SETTINGS):
+            path = f"{IPV6_SETTINGS}/{name}/accept_ra"
+            # 2: also where it forwards itself.
+            if name not in ("all", "default", "lo") and _read_setting(path) == b"1":
+                _write_setting(path, b"2")
+        super().execute()
+
+
+def _read_setting(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, 8).strip()
+    finally:
+        os.close(descriptor)
+
+
+def _write_setting(path: str, value: bytes) -> None:
+    descriptor = files.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        files.write(descriptor, value)
+    finally:
+        os.close(descriptor)
 
 
 class ReadForwarding(ReadSetting):
@@ -327,6 +421,32 @@ class AddAddress(Request):
         super().__init__(
             netlink, new_address(index, address, prefix_length), f"{text}/{prefix_length}", in_namespace(netns, command)
         )
+
+
+class AddAddress6(Request):
+    step = "add address"
+    reason = "the IPv6 address that goes with the other one"
+
+    def __init__(self, netlink: Netlink, netns: int, index: int, address: str, prefix_length: int, name: str) -> None:
+        """netns is -1 where it is the host's own."""
+        packed = _socket.inet_pton(_socket.AF_INET6, address)
+        command = f"ip address replace {address}/{prefix_length} nodad dev {name}"
+        super().__init__(
+            netlink,
+            new_address6(index, packed, prefix_length),
+            f"{address}/{prefix_length}",
+            command if netns < 0 else in_namespace(netns, command),
+        )
+
+
+class AddDefaultRoute6(Request):
+    step = "add default route"
+    reason = "and the way to everything else by IPv6"
+
+    def __init__(self, netlink: Netlink, netns: int, gateway: str) -> None:
+        packed = _socket.inet_pton(_socket.AF_INET6, gateway)
+        command = in_namespace(netns, f"ip -6 route add default via {gateway}")
+        super().__init__(netlink, new_default_route6(packed), gateway, command)
 
 
 class SetLinkUp(Request):

@@ -29,9 +29,14 @@ class ApplyRules(NetworkOperation):
         "outside nobody knows the containers' subnet: what leaves takes the host's address, what is published enters"
     )
 
-    def __init__(self, table: str, networks: list[StoredNetwork], published: list[Publication]) -> None:
+    def __init__(
+        self, table: str, networks: list[StoredNetwork], published: list[Publication], *, drop6: bool = False
+    ) -> None:
+        """drop6: there may be a table of family ip6 that none of the networks needs."""
         self.path = table
         self.program = ruleset.program(table, networks, published)
+        if drop6 and not ruleset.count6(networks):
+            self.program += "".join(f"{line}\n" for line in ruleset.drop6(table))
 
     def shell(self) -> str:
         return f"nft '{'; '.join(self.program.splitlines())}'"

@@ -21,13 +21,19 @@ _VERSION = 3
 
 def comment(networks: list[StoredNetwork]) -> str:
     """What the nft table says of itself. A table that says anything else is made anew."""
-    digest = _blake2.blake2b("\n".join(_rules("", networks)).encode(), digest_size=8).hexdigest()
+    text = "\n".join([*_rules("", networks), *_rules6("", networks)])
+    digest = _blake2.blake2b(text.encode(), digest_size=8).hexdigest()
     return f"pycontainer, rules {_VERSION} {digest}"
 
 
 def count(networks: list[StoredNetwork]) -> int:
     """How many rules there are in the table of these networks."""
     return sum(line.startswith("add rule ") for line in _rules("", networks))
+
+
+def count6(networks: list[StoredNetwork]) -> int:
+    """As `count`, of the table of family ip6; 0 where there is to be none."""
+    return sum(line.startswith("add rule ") for line in _rules6("", networks))
 
 
 def program(table: str, networks: list[StoredNetwork], published: list[Publication]) -> str:
@@ -47,6 +53,8 @@ def program(table: str, networks: list[StoredNetwork], published: list[Publicati
         *_rules(table, networks),
         *(f"add element ip {table} {name} {{ {', '.join(map(str, members))} }}" for name, members in by_map(published)),
     ]
+    if rules6 := _rules6(table, networks):
+        lines += [*drop6(table), f"add table ip6 {table}", *rules6]
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -83,6 +91,37 @@ def _rules(table: str, networks: list[StoredNetwork]) -> list[str]:
             lines.append(f"{rule} postrouting ip saddr {network.subnet} oifname != {bridge} masquerade")
         # What a container or 127.0.0.1 sends through a published port has to come back by the way that it went.
         lines.append(f"{rule} postrouting oifname {bridge} ct status dnat ip saddr {{ {ours} }} masquerade")
+    return lines
+
+
+def drop6(table: str) -> list[str]:
+    """Lines by which there is no table of family ip6, whether there was one or not."""
+    return [f"add table ip6 {table}", f"delete table ip6 {table}"]
+
+
+def _rules6(table: str, networks: list[StoredNetwork]) -> list[str]:
+    """The same for IPv6, where nothing is published; none where no network has IPv6."""
+    networks = [network for network in networks if network.traits.subnet6]
+    if not networks:
+        return []
+    chain, rule = f"add chain ip6 {table}", f"add rule ip6 {table}"
+    lines = [
+        f"{chain} guard {{ type filter hook prerouting priority raw; policy accept; }}",
+        f"{chain} forward {{ type filter hook forward priority filter; policy accept; }}",
+        f"{chain} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
+    ]
+    for network in networks:
+        bridge, subnet = f'"{network.interface}"', network.traits.subnet6
+        lines.append(f'{rule} guard iifname != {{ "lo", {bridge} }} ip6 daddr {subnet} drop')
+        # Whoever claims to be a router in there is none: CVE-2020-13401.
+        lines.append(f"{rule} guard iifname {bridge} icmpv6 type {{ nd-router-advert, nd-redirect }} drop")
+        if network.traits.internal:
+            lines += [
+                f"{rule} forward iifname {bridge} oifname != {bridge} drop",
+                f"{rule} forward oifname {bridge} iifname != {bridge} drop",
+            ]
+        elif network.traits.masquerade:
+            lines.append(f"{rule} postrouting ip6 saddr {subnet} oifname != {bridge} masquerade")
     return lines
 
 

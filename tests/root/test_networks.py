@@ -59,6 +59,11 @@ class Net:
         # The first address is the server's.
         return set(re.findall(r"^Address(?: \d+)?: (\S+)$", done.stdout.partition("\n\n")[2], re.MULTILINE))
 
+    def python(self, name: str, script: str) -> subprocess.CompletedProcess:
+        """Run a Python program of the host's in a container's network."""
+        command = ["nsenter", "-t", str(self.inspect(name)["State"]["Pid"]), "-n", "python3", "-ISc", script]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
     def reaches(self, name: str, address: str) -> bool:
         return self.shell(name, f"ping -c 1 -W 1 {address}").returncode == 0
 
@@ -150,7 +155,6 @@ class TestMaking:
             (["bridge"], "already exists"),
             (["a b"], "not a name"),
             (["--subnet", "10.98.0.0/33", "x"], "not a subnet"),
-            (["--subnet", "fd00::/64", "x"], "IPv4 only"),
             (["--subnet", "127.0.0.0/24", "x"], "not for containers"),
             (["--subnet", "10.98.0.0/24", "--gateway", "10.97.0.1", "x"], "no address of 10.98.0.0/24"),
             (["--gateway", "10.97.0.1", "x"], "without --subnet"),
@@ -452,6 +456,125 @@ class TestPicture:
         assert (refused.returncode, refused.stdout) == (1, "") and "it goes with no --format" in refused.stderr
 
 
+class TestIPv6:
+    @pytest.fixture
+    def six(self, net: Net) -> Iterator[Net]:
+        """With the networks `six` and `other`, both of IPv6 too."""
+        forwarding = pathlib.Path("/proc/sys/net/ipv6/conf/all/forwarding")
+        before = forwarding.read_text()
+        for name in ("six", "other"):
+            net.pycontainer("network", "create", "--ipv6", name, check=True)
+        yield net
+        forwarding.write_text(before)
+
+    def address(self, net: Net, name: str, network: str = "six") -> str:
+        found = net.inspect(name)["NetworkSettings"]["Networks"][network]["GlobalIPv6Address"]
+        assert isinstance(found, str)
+        return found
+
+    def test_addresses_names_and_who_is_reached(self, six: Net) -> None:
+        net = six
+        net.run("ant", "--network", "six")
+        net.run("bee", "--network", "six", "--network", "other")
+        net.run("cat", "--network", "other")
+        (four, shown) = net.network("six")["IPAM"]["Config"]
+        assert re.fullmatch(r"fd[0-9a-f]{2}:[0-9a-f]{1,4}:[0-9a-f]{1,4}::/64", shown["Subnet"])
+        assert net.network("six")["EnableIPv6"] is True and "." in four["Subnet"]
+        ant, bee, cat = self.address(net, "ant"), self.address(net, "bee"), self.address(net, "cat", "other")
+        assert ant.startswith(shown["Subnet"].removesuffix(":/64"))
+        assert net.lookup("ant", "bee") == {net.addresses("bee")["six"], bee}
+        assert "name = bee.six" in net.shell("ant", f"nslookup {bee}").stdout
+        assert f"{ant}\t" in net.shell("ant", "cat /etc/hosts").stdout
+        # At once, because nobody else can have the address.
+        ping = "ping -6 -c 1 -W 1 "
+        assert net.shell("ant", f"{ping}{bee}").returncode == 0
+        assert net.shell("ant", f"{ping}{shown['Gateway']}").returncode == 0
+        assert net.shell("ant", f"{ping}{cat}").returncode != 0
+        assert net.shell("cat", f"{ping}{ant}").returncode != 0
+        assert f"default via {shown['Gateway']}" in net.shell("ant", "ip -6 route").stdout
+        assert len(re.findall("default via", net.shell("bee", "ip -6 route").stdout)) == 1
+
+    def test_it_is_made_again(self, six: Net) -> None:
+        net = six
+        net.run("ant", "--network", "six")
+        net.run("bee", "--network", "six")
+        interface = net.network("six")["Options"]["com.docker.network.bridge.name"]
+        table = f"pycontainer_{net.pycontainer.environment['PYCONTAINER_BRIDGE']}"
+        gateway = net.network("six")["IPAM"]["Config"][1]["Gateway"]
+        for damage in (
+            ["nft", "delete", "table", "ip6", table],
+            ["ip", "-6", "address", "flush", "dev", interface, "scope", "global"],
+            ["ip", "link", "delete", interface],
+        ):
+            subprocess.run(damage, check=True)
+            net.pycontainer("run", "--rm", "--network", "six", "busybox", "true", check=True)
+            assert subprocess.run(["nft", "list", "table", "ip6", table], capture_output=True).returncode == 0
+            assert net.shell("ant", f"ping -6 -c 1 -W 1 {gateway}").returncode == 0
+        assert pathlib.Path(f"/proc/sys/net/ipv6/conf/{interface}/accept_ra").read_text() == "0\n"
+
+    def test_what_leaves_takes_the_hosts_address(self, six: Net) -> None:
+        net = six
+        net.run("ant", "--network", "six")
+        net.pycontainer("network", "create", "--internal", "--ipv6", "in", check=True)
+        net.run("bee", "--network", "in")
+        script = (
+            "import socket; s=socket.socket(10,2); s.bind(('::',9999)); print(flush=True); print(s.recvfrom(9)[1][0])"
+        )
+        with subprocess.Popen(
+            ["unshare", "--net", "sh", "-c", f"read x; python3 -ISc \"{script}\""],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as neighbour:  # fmt: skip
+            assert neighbour.stdin and neighbour.stdout
+            link = f"out{neighbour.pid % 100000}"
+            try:
+                wait_until(lambda: os.stat(f"/proc/{neighbour.pid}/ns/net") != os.stat("/proc/self/ns/net"))
+                for command in (
+                    f"ip link add {link} type veth peer name up0 netns {neighbour.pid}",
+                    f"ip address add fd00:db8::1/64 nodad dev {link}",
+                    f"ip link set {link} up",
+                    f"nsenter -t {neighbour.pid} -n ip address add fd00:db8::2/64 nodad dev up0",
+                    f"nsenter -t {neighbour.pid} -n ip link set up0 up",
+                ):
+                    subprocess.run(command.split(), check=True)
+                neighbour.stdin.write("\n")
+                neighbour.stdin.flush()
+                neighbour.stdout.readline()
+                send = "import socket; socket.socket(10, 2).sendto(b'x', ('fd00:db8::2', 9999))"
+                assert "Network is unreachable" in net.python("bee", send).stderr
+                assert net.python("ant", send).returncode == 0
+                assert neighbour.stdout.readline() == "fd00:db8::1\n"
+            finally:
+                neighbour.kill()
+                subprocess.run(["ip", "link", "delete", link], stderr=subprocess.DEVNULL)
+
+    def test_the_table_goes_with_the_last_of_them(self, net: Net) -> None:
+        forwarding = pathlib.Path("/proc/sys/net/ipv6/conf/all/forwarding")
+        before = forwarding.read_text()
+        table = f"pycontainer_{net.pycontainer.environment['PYCONTAINER_BRIDGE']}"
+        net.pycontainer("network", "create", "--subnet", "fd00:77::/64", "--subnet", "10.98.7.0/24", "six", check=True)
+        forwarding.write_text("0\n")
+        done = net.pycontainer("run", "--rm", "--network", "six", "busybox", "ip", "-6", "address", check=True)
+        assert "fd00:77::2/64" in done.stdout and "IPv6 forwarding was off on this host" in done.stderr
+        assert forwarding.read_text() == "1\n" and (net.pycontainer.state / "ip_forward6").exists()
+        net.pycontainer("network", "rm", "six", check=True)
+        assert subprocess.run(["nft", "list", "table", "ip6", table], capture_output=True).returncode != 0
+        forwarding.write_text(before)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--subnet", "fd00::/120"], "not for containers"),
+            (["--subnet", "fe80::/64"], "not for containers"),
+            (["--subnet", "fd00::/200"], "not a subnet"),
+            (["--subnet", "fd00::/64", "--subnet", "fd01::/64"], "one IPv6 subnet"),
+            (["--subnet", "10.98.1.0/24", "--subnet", "10.98.2.0/24"], "one IPv4 subnet"),
+        ],
+    )
+    def test_what_is_refused(self, net: Net, options: list[str], message: str) -> None:
+        refused = net.pycontainer("network", "create", *options, "x")
+        assert refused.returncode == 1 and message in refused.stderr
+
+
 class TestRepair:
     def test_a_name_server_that_is_killed(self, net: Net) -> None:
         net.run("ant", "--network", "one")
@@ -499,10 +622,19 @@ class TestRepair:
         net.run("ant", "--network", "one")
         gateway = net.network("one")["IPAM"]["Config"][0]["Gateway"]
         before = name_servers(net.pycontainer)
-        net.shell(
-            "ant", f"for i in 1 2 3 4 5 6 7 8; do head -c 200 /dev/urandom | nc -u -w 1 {gateway} 53 & done; wait"
-        )
-        net.shell("ant", f"head -c 100000 /dev/urandom | nc -w 1 {gateway} 53 >/dev/null")
+        script = f"""
+import os, socket
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for size in range(0, 1200, 7):
+    udp.sendto(os.urandom(size), ("{gateway}", 53))
+for size in (1, 100, 70000):
+    with socket.create_connection(("{gateway}", 53)) as tcp:
+        try:
+            tcp.sendall(os.urandom(size))
+        except OSError:
+            pass
+"""
+        assert net.python("ant", script).returncode == 0
         assert net.lookup("ant", "ant") and set(before) <= set(name_servers(net.pycontainer))
 
     def test_a_bridge_that_is_deleted(self, net: Net) -> None:

@@ -147,3 +147,29 @@ def test_nothing_gets_out_of_an_internal_network() -> None:
     assert 'add rule ip t forward oifname "pyc-in" iifname != "pyc-in" drop' in lines
     assert not any("10.99.16.0/20 oifname" in line and "masquerade" in line for line in lines)
     assert not any(' forward iifname "pyc0"' in line for line in lines)
+
+
+SIX = StoredNetwork("six", "pyc-6", "10.99.32.0/20", "10.99.32.1", "s" * 64, 2.0, Traits(subnet6="fd12:3456:789a::/64"))
+
+
+def test_the_ipv6_address_has_the_number_of_the_other_one() -> None:
+    assert SIX.gateway6 == "fd12:3456:789a::1"
+    assert SIX.address6("10.99.33.4") == "fd12:3456:789a::104"
+    assert STORED.gateway6 == STORED.address6("10.99.0.2") == ""
+
+
+def test_rules_of_ipv6_are_there_where_a_network_has_it() -> None:
+    assert not any(
+        "ip6 " in line for line in ruleset.program("t", [STORED, INTERNAL], []).splitlines() if "icmp" not in line
+    )
+    lines = ruleset.program("t", [STORED, SIX], []).splitlines()
+    assert ruleset.count6([STORED, SIX]) == 3 and ruleset.count6([STORED]) == 0
+    assert lines.index("add table ip6 t") < lines.index("delete table ip6 t")
+    assert 'add rule ip6 t guard iifname != { "lo", "pyc-6" } ip6 daddr fd12:3456:789a::/64 drop' in lines
+    assert 'add rule ip6 t postrouting ip6 saddr fd12:3456:789a::/64 oifname != "pyc-6" masquerade' in lines
+    assert ruleset.comment([STORED, SIX]) != ruleset.comment([STORED])
+    inside = StoredNetwork(
+        "six", "pyc-6", "10.99.32.0/20", "10.99.32.1", "s" * 64, 2.0, Traits(internal=True, subnet6="fd00::/64")
+    )
+    rules = [line for line in ruleset.program("t", [inside], []).splitlines() if line.startswith("add rule ip6 ")]
+    assert sum(" forward " in line for line in rules) == 2 and not any("masquerade" in line for line in rules)

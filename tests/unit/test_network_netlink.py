@@ -8,7 +8,7 @@ import struct
 import pytest
 
 from pycontainer.errors import StepFailed
-from pycontainer.kernel import netfilter, netlink
+from pycontainer.kernel import netfilter, netlink, netlink_bridge, netlink_ipv6
 from pycontainer.kernel.operation import Journal
 from pycontainer.network.operations import CreateVeth, DeleteLink, FindLink, FindTable
 
@@ -61,7 +61,21 @@ def test_veth_message_explains_itself() -> None:
         (netlink.new_default_route(b"\x0a\x63\x00\x01"), "24000000180005060100000000000000 02000000fe030001 00000000"
          "08000500 0a630001"),
         # `bridge link set dev … hairpin on`
-        (netlink.set_hairpin(3), "2c000000130005000100000000000000 07000000030000000000000000000000"
+        # `ip link set … master …`, `ip -6 address replace fd00::2/64 nodad`, `ip -6 route add default via fd00::1`
+        (
+            netlink_bridge.set_master(3, 5),
+            "28000000100005000100000000000000 00000000030000000000000000000000 08000a0005000000",
+        ),
+        (
+            netlink_ipv6.new_address6(4, b"\xfd" + bytes(14) + b"\2", 64),
+            "40000000140005050100000000000000 0a40020004000000"
+            "14000200fd000000000000000000000000000002 14000100fd000000000000000000000000000002",
+        ),
+        (
+            netlink_ipv6.new_default_route6(b"\xfd" + bytes(14) + b"\1"),
+            "30000000180005060100000000000000 0a000000fe03000100000000 14000500fd000000000000000000000000000001",
+        ),
+        (netlink_bridge.set_hairpin(3), "2c000000130005000100000000000000 07000000030000000000000000000000"
          "0c000c80 05000400 01000000"),
         (netfilter.get_table("x"), "1c000000010a05000100000000000000 02000000 06000100 78000000"),
         # `nft add element ip T published { tcp . 81 : 10.99.0.2 . 80 }`, but for the flag that asks for an answer
