@@ -35,7 +35,7 @@ packages() {
         case $tier in
         lint) echo shellcheck ;;
         vagrant) echo vagrant ;;
-        root) printf '%s\n' strace tmux iputils-ping util-linux zsh fish redis-tools skopeo umoci runc podman buildah docker-registry apache2-utils openssl e2fsprogs nginx ;;
+        root) printf '%s\n' strace tmux iputils-ping util-linux zsh fish redis-tools skopeo umoci runc podman buildah docker-registry apache2-utils openssl e2fsprogs nginx bind9-dnsutils ;;
         uml) is_unified || printf '%s\n' user-mode-linux e2fsprogs util-linux ;;
         pristine) printf '%s\n' mmdebstrap git ;;
         esac

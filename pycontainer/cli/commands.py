@@ -270,17 +270,21 @@ VOLUME_AND_NETWORK = [
         Option("--internal", "flag", "", "Nothing gets out of it, and nothing in."),
         Option("--label", "list", "KEY=VALUE", "Attach a label."),
         Option("-o --opt", "list", "KEY=VALUE", "Such as com.docker.network.driver.mtu=1400."),
+        *EXPLAIN,
     ]),
     Command("network connect", "network:connect", "NETWORK CONTAINER", "Put a container into one more network.", [
         Option("--alias", "list", "NAME", "What else it is called there."),
         Option("--ip", "text", "ADDRESS", "Its address there."),
         Option("--mac-address", "text", "ADDRESS", "Its link address there."),
+        *EXPLAIN,
     ]),
     Command("network disconnect", "network:disconnect", "NETWORK CONTAINER", "Take a container out of a network.", [
         Option("-f --force", "flag", "", "Taken, and without effect: it is always done."),
+        *EXPLAIN,
     ]),
     Command("network rm", "network:rm", "NETWORK...", "Remove networks that no running container is in.", [
         Option("-f --force", "flag", "", "No failure where there is none."),
+        *EXPLAIN,
     ]),
     Command("network prune", "network:prune", "", "Remove networks that no container has.", [_YES, _PRUNE_FILTER]),
     Command("network ls", "network:ls", "", "List networks.", [_QUIET, _FILTER, _FORMAT, _NO_TRUNC]),

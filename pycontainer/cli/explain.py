@@ -36,11 +36,12 @@ _WIDEST = 100  # columns
 class Explainer:
     """What one command explains. A context: at its end all is written. As Silent in launch.py."""
 
-    def __init__(self, style: str, path: str, *, interactive: bool) -> None:
+    def __init__(self, style: str, path: str, *, interactive: bool, at_rest: bool = False) -> None:
         """Raises UsageError.
 
         path         of the file to write to; "" for standard error
         interactive  whether the program gets what is typed
+        at_rest      whether nothing is started
         """
         if style == "script":
             raise UsageError("--explain", "script", "only `run` and `create` print one", f"one of {', '.join(STYLES)}")
@@ -66,7 +67,7 @@ class Explainer:
         self._pid = os.fork()
         if self._pid == 0:
             theirs.close()
-            _run(ours, self._out, style, bold=bold)
+            _run(ours, self._out, style, bold=bold, at_rest=at_rest)
         ours.close()
         self._channel = theirs
         self.passed = [theirs.fileno()]
@@ -91,12 +92,12 @@ def _open(path: str) -> int:
         raise UsageError("--explain-to", path, (error.strerror or "failed").lower()) from error
 
 
-def _run(channel: socket.socket, out: int, style: str, *, bold: bool) -> NoReturn:
+def _run(channel: socket.socket, out: int, style: str, *, bold: bool, at_rest: bool) -> NoReturn:
     """The process that explains. An interrupt is for the program; here it ends the waiting for keys."""
     status = 1
     try:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        _serve(channel, out, style, bold=bold)
+        _serve(channel, out, style, bold=bold, at_rest=at_rest)
         status = 0
     except BrokenPipeError:
         pass
@@ -106,7 +107,7 @@ def _run(channel: socket.socket, out: int, style: str, *, bold: bool) -> NoRetur
         os._exit(status)
 
 
-def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
+def _serve(channel: socket.socket, out: int, style: str, *, bold: bool, at_rest: bool) -> None:
     from pycontainer.cli.lecture import Lecture
 
     width = min(shutil.get_terminal_size((80, 24)).columns, _WIDEST) if os.isatty(out) else 80
@@ -119,7 +120,7 @@ def _serve(channel: socket.socket, out: int, style: str, *, bold: bool) -> None:
     wait = _Keys(out)
     unfinished: dict[int, dict[str, Any]] = {}  # what a process has begun, which only json tells with its calls
     signal.signal(signal.SIGINT, lambda *_: wait.stop())
-    lecture = Lecture(write, wait if style == "step" else lambda: None, width=width, bold=bold)
+    lecture = Lecture(write, wait if style == "step" else lambda: None, width=width, bold=bold, at_rest=at_rest)
     while True:
         data, ancillary, _, _ = channel.recvmsg(_LARGEST, socket.CMSG_SPACE(_CREDENTIALS.size))
         if not data:

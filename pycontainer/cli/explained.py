@@ -24,7 +24,7 @@ class Explained:
             # Only now, because mostly nobody asks.
             from pycontainer.cli.explain import Explainer
 
-            self._explainer = Explainer(style or "steps", path, interactive=False)
+            self._explainer = Explainer(style or "steps", path, interactive=False, at_rest=True)
 
     def __enter__(self) -> Journal:
         explainer = self._explainer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from pycontainer.cli.explained import Explained
 from pycontainer.cli.main import for_each, notice
 from pycontainer.engine import networks
 from pycontainer.engine.repair import open_engine
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from pycontainer.cli.listing import Row
     from pycontainer.engine.settings import Settings
+    from pycontainer.kernel.operation import Journal
 
 _COLUMNS = {
     "ID": "NETWORK ID",
@@ -32,12 +34,13 @@ def create(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
     """`pycontainer network create`: prints the id. Raises PycontainerError."""
     from pycontainer.engine import network_changes
     from pycontainer.errors import UsageError
-    from pycontainer.kernel.operation import Journal
 
     if (driver := values.get("driver") or "bridge") != "bridge":
         raise UsageError("--driver", repr(driver), "no such driver", "bridge is the only one")
+    explained = Explained(values)
     connection = open_engine(settings, notice)
-    network_id, notices = network_changes.create(settings, connection, Journal(), operands[0], values)
+    with explained as journal:
+        network_id, notices = network_changes.create(settings, connection, journal, operands[0], values)
     for text in notices:
         notice(text)
     print(network_id)
@@ -48,27 +51,26 @@ def rm(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer network rm`: prints each name."""
     from pycontainer.engine import network_changes
     from pycontainer.errors import NotFound
-    from pycontainer.kernel.operation import Journal
 
+    explained = Explained(values)
     connection = open_engine(settings, notice)
 
-    def remove(name: str) -> None:
+    def remove(name: str, journal: Journal) -> None:
         try:
-            network_changes.remove(settings, connection, Journal(), name)
+            network_changes.remove(settings, connection, journal, name)
         except NotFound:
             if values.get("force"):
                 return
             raise
         print(name)
 
-    return for_each(operands, remove)
+    return explained.for_each(operands, remove)
 
 
 def connect(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer network connect NETWORK CONTAINER`. Raises PycontainerError."""
     from pycontainer.engine import connections
     from pycontainer.engine.config.attachments import Attachment
-    from pycontainer.kernel.operation import Journal
 
     network, container = operands
     wish = Attachment(network)
@@ -78,17 +80,22 @@ def connect(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
         wish.take("--ip", "ip", address)
     if mac := values.get("mac_address"):
         wish.take("--mac-address", "mac-address", mac)
-    connections.connect(settings, open_engine(settings, notice), Journal(), wish, container, notice)
+    explained = Explained(values)
+    connection = open_engine(settings, notice)
+    with explained as journal:
+        connections.connect(settings, connection, journal, wish, container, notice)
     return 0
 
 
 def disconnect(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer network disconnect NETWORK CONTAINER`. Raises PycontainerError."""
     from pycontainer.engine import connections
-    from pycontainer.kernel.operation import Journal
 
-    # What "force" asks for is always so.
-    connections.disconnect(settings, open_engine(settings, notice), Journal(), *operands)
+    explained = Explained(values)
+    connection = open_engine(settings, notice)
+    with explained as journal:
+        # What "force" asks for is always so.
+        connections.disconnect(settings, connection, journal, *operands)
     return 0
 
 

@@ -7,10 +7,20 @@ import os
 from pycontainer.engine import containers, events, networks, ports
 from pycontainer.engine.config import attachments
 from pycontainer.engine.config.attachments import Attachment
-from pycontainer.errors import Conflict, StepFailed
+from pycontainer.errors import Conflict
+from pycontainer.kernel import files as kernel_files
+from pycontainer.kernel import record
+from pycontainer.kernel.operation import word
 from pycontainer.network import attach, files, lease, names
 from pycontainer.network import ports as published_ports
-from pycontainer.network.operations import AddDefaultRoute, AddDefaultRoute6, DeleteLink, OpenSocket
+from pycontainer.network.operations import (
+    AddDefaultRoute,
+    AddDefaultRoute6,
+    DeleteLink,
+    NetworkOperation,
+    OpenNamespace,
+    OpenSocket,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,8 +144,8 @@ def _plug_in(
         if network.has_names:
             from pycontainer.engine import name_server
 
-            name_server.ensure(settings, network.id, network.gateway)
-        namespace = _open_namespace(container)
+            name_server.ensure(settings, journal, network.id, network.gateway, container.name)
+        namespace = journal.perform(OpenNamespace(container.pid))
         try:
             if way_out:
                 _forget_way_out(connection, container, leased)
@@ -154,7 +164,7 @@ def _plug_in(
             _check_runs(connection, container)
         if way_out:
             published_ports.publish(journal, network, container.id, leased.address, ports.bound(container))
-        _tell_name_server(settings, connection, container)
+        _tell_name_server(settings, connection, journal, container)
     except BaseException:
         with connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -178,14 +188,6 @@ def _forget_way_out(connection: sqlite3.Connection, container: containers.Contai
     connection.execute(
         "UPDATE leases SET way_out = (network = ?) WHERE container_id = ?", (leased.network, container.id)
     )
-
-
-def _open_namespace(container: containers.Container) -> int:
-    path = f"/proc/{container.pid}/ns/net"
-    try:
-        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise StepFailed("open the container's network namespace", path, error.errno or 0) from None
 
 
 def _unplug(
@@ -216,7 +218,7 @@ def _unplug(
             )
     if heirs and container.is_active:
         (heir,), _ = attach.ensure(journal, connection, [heirs[0].network], settings.bridge, ports.publications)
-        namespace = _open_namespace(container)
+        namespace = journal.perform(OpenNamespace(container.pid))
         try:
             with journal.perform(OpenSocket(namespace)) as inside:
                 journal.perform(AddDefaultRoute(inside, namespace, lease.pack_address(heir.gateway)))
@@ -225,7 +227,7 @@ def _unplug(
         finally:
             os.close(namespace)
         published_ports.publish(journal, heir, container.id, heirs[0].address, bindings)
-    _tell_name_server(settings, connection, container)
+    _tell_name_server(settings, connection, journal, container)
 
 
 def _is_internal(connection: sqlite3.Connection, leased: lease.Lease) -> bool:
@@ -233,21 +235,42 @@ def _is_internal(connection: sqlite3.Connection, leased: lease.Lease) -> bool:
     return stored is None or stored.traits.internal
 
 
-def _tell_name_server(settings: Settings, connection: sqlite3.Connection, container: containers.Container) -> None:
+def _tell_name_server(
+    settings: Settings, connection: sqlite3.Connection, journal: Journal, container: containers.Container
+) -> None:
     """Have the resolv.conf of a container that runs name the server of a network that it is in."""
     stored = [lease.find(connection, each.network) for each in lease.leases_of(connection, container.id)]
     gateways = [each.gateway for each in stored if each is not None and each.id]
     every = {each.gateway for each in lease.find_all(connection) if each.id}
     path = f"{settings.container_directory(container.id)}/resolv.conf"
     try:
-        # Written in place, for this file is mounted in the container; through no link that it might have made of it.
+        # Through no link that the container might have made of it.
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return
-    with os.fdopen(descriptor, "r+", encoding="utf-8", errors="surrogateescape") as file:
-        before = file.read()
+    with os.fdopen(descriptor, "rb") as file:
+        before = file.read().decode(errors="surrogateescape")
         after = files.exchange_servers(before, every, gateways[:1])
         if after != before:
-            file.seek(0)
-            file.truncate()
-            file.write(after)
+            journal.perform(ExchangeServer(path, descriptor, after))
+
+
+class ExchangeServer(NetworkOperation):
+    """Write a resolv.conf anew."""
+
+    step = "exchange the name server"
+    reason = "written in place, for this file is mounted in the container: another one of its name would not be"
+
+    def __init__(self, path: str, descriptor: int, text: str) -> None:
+        self.path = path
+        self._descriptor = descriptor
+        self._text = text
+
+    def shell(self) -> str:
+        return f"printf %s {word(self._text)} > {word(self.path)}"
+
+    def execute(self) -> None:
+        record.name(self._descriptor, self.path)
+        os.ftruncate(self._descriptor, 0)
+        os.lseek(self._descriptor, 0, os.SEEK_SET)
+        kernel_files.write(self._descriptor, self._text.encode(errors="surrogateescape"))

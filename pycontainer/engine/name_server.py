@@ -21,6 +21,7 @@ from pycontainer.engine.ask import ask
 from pycontainer.engine.database import open_database
 from pycontainer.errors import HostError
 from pycontainer.kernel import privilege, process
+from pycontainer.kernel.operation import Operation
 from pycontainer.monitor import messages
 from pycontainer.network import files, lease
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     import _socket
 
     from pycontainer.engine.settings import Settings
+    from pycontainer.kernel.operation import Journal
     from pycontainer.monitor.messages import Message
     from pycontainer.network.resolver import Names
 
@@ -40,29 +42,50 @@ _TICK = 1.0  # seconds
 _ATTEMPTS, _REST = 30, 0.1
 
 
-def ensure(settings: Settings, network_id: str, gateway: str) -> None:
+def ensure(settings: Settings, journal: Journal, network_id: str, gateway: str, member: str) -> None:
     """Have a network's name server at its gateway's address; when this returns, it answers.
 
-    After the lease is committed that it is needed for, because it ends when there is none.
+    After the lease is committed that it is needed for, because it ends when there is none. `member` is the container.
 
-    Raises HostError, OSError.
+    Raises HostError, StepFailed, OSError.
     """
     lock = name_server_lock.take(settings.state, network_id)
     if lock is None:
         return
     try:
-        connection = ask(settings, {"do": "name server", "network": network_id, "gateway": gateway}, [lock])
+        journal.perform(StartNameServer(settings, network_id, gateway, member, lock))
     finally:
         os.close(lock)
-    try:
-        answer, _ = messages.receive(connection)
-    finally:
-        connection.close()
-    if answer is None or answer["say"] != "ready":
-        error = messages.unpack_error(answer) if answer else None
-        cause = (error.strerror or "" if isinstance(error, OSError) else str(error)) if error else "it has ended"
-        hint = "end what listens there, or have it listen at other addresses (dnsmasq: bind-interfaces)"
-        raise HostError("start the name server", f"{gateway}:{_PORT}", cause.lower(), hint)
+
+
+class StartNameServer(Operation):
+    group = "network"
+    step = "start the name server"
+    reason = "addresses change with every start, and names stay: it looks them up at the moment that it is asked"
+
+    def __init__(self, settings: Settings, network_id: str, gateway: str, member: str, lock: int) -> None:
+        self.path = f"{gateway} for {member}"
+        self._settings = settings
+        self._network_id = network_id
+        self._gateway = gateway
+        self._member = member
+        self._lock = lock
+
+    def shell(self) -> str:
+        return f"dnsmasq --bind-interfaces --listen-address={self._gateway} --host-record={self._member},…"
+
+    def execute(self) -> None:
+        request = {"do": "name server", "network": self._network_id, "gateway": self._gateway}
+        connection = ask(self._settings, request, [self._lock])
+        try:
+            answer, _ = messages.receive(connection)
+        finally:
+            connection.close()
+        if answer is None or answer["say"] != "ready":
+            error = messages.unpack_error(answer) if answer else None
+            cause = (error.strerror or "" if isinstance(error, OSError) else str(error)) if error else "it has ended"
+            hint = "end what listens there, or have it listen at other addresses (dnsmasq: bind-interfaces)"
+            raise HostError(self.step, f"{self._gateway}:{_PORT}", cause.lower(), hint)
 
 
 def serve(settings: Settings, connection: _socket.socket, request: Message, lock: int) -> None:

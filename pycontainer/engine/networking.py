@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from pycontainer.engine import containers, ports
-from pycontainer.errors import Conflict, StepFailed
+from pycontainer.errors import Conflict
 from pycontainer.network import attach, files, lease, names
 from pycontainer.network import ports as published_ports
+from pycontainer.network.operations import OpenNamespace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Networking:
             if network.has_names:
                 from pycontainer.engine import name_server
 
-                name_server.ensure(self._settings, network.id, network.gateway)
+                name_server.ensure(self._settings, self._journal, network.id, network.gateway, self._container.name)
 
     def _find_lender(self, connection: sqlite3.Connection) -> None:
         """The container whose network it is to have. Raises NotFound, Conflict."""
@@ -160,11 +161,7 @@ class Networking:
         """Wire the networks of a container that waits for its start. Raises PycontainerError."""
         if not self._places:
             return
-        path = f"/proc/{pid}/ns/net"
-        try:
-            namespace = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise StepFailed("open the container's network namespace", path, error.errno or 0) from None
+        namespace = self._journal.perform(OpenNamespace(pid))
         try:
             for network, leased in self._places:
                 attach.attach(self._journal, network, leased, namespace)

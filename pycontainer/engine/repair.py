@@ -78,9 +78,10 @@ def _repair_name_servers(settings: Settings, connection: sqlite3.Connection, not
     for network_id, gateway, name in rows:
         if not name_server_lock.is_held(settings.state, network_id):
             from pycontainer.engine import name_server
+            from pycontainer.kernel.operation import Journal
 
             try:
-                name_server.ensure(settings, network_id, gateway)
+                name_server.ensure(settings, Journal(), network_id, gateway, name)
             except (OSError, PycontainerError) as error:
                 notify(f"repair network {name}: {_cause(error)}")
 

@@ -22,6 +22,7 @@ from pycontainer.network.names import link_name
 from pycontainer.network.operations import (
     HINTS,
     AddAddress6,
+    DeleteBridge,
     DeleteLink,
     DisableIPv6,
     FindLink,
@@ -125,7 +126,7 @@ def remove(
     """Take away what `make` has made, with the row. Inside the caller's transaction. Raises HostError, StepFailed."""
     lease.delete(connection, network.name)
     with Netlink(NETLINK_ROUTE) as netlink:
-        journal.perform(DeleteLink(netlink, network.interface, "nobody is in the network"))
+        journal.perform(DeleteBridge(netlink, network.interface))
     rest = lease.find_all(connection)
     journal.perform(rules.ApplyRules(table, rest, published, drop6=bool(network.traits.subnet6)))
 

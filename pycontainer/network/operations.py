@@ -386,6 +386,13 @@ class DeleteLink(Request):
                 raise
 
 
+class DeleteBridge(DeleteLink):
+    step = "delete bridge"
+
+    def __init__(self, netlink: Netlink, name: str) -> None:
+        super().__init__(netlink, name, "nobody is in the network")
+
+
 class SetMaster(Request):
     """Plug the host's end of a container's cable into a bridge."""
 
@@ -394,6 +401,22 @@ class SetMaster(Request):
 
     def __init__(self, netlink: Netlink, name: str, index: int, bridge: str, master: int) -> None:
         super().__init__(netlink, set_master(index, master), name, f"ip link set dev {name} master {bridge}")
+
+
+class OpenNamespace(NetworkOperation):
+    """Its result is a descriptor of a process's network namespace."""
+
+    step = "open the container's network namespace"
+    reason = "by this descriptor the kernel is told where a link is to be, and a socket to be opened"
+
+    def __init__(self, pid: int) -> None:
+        self.path = f"/proc/{pid}/ns/net"
+
+    def shell(self) -> str:
+        return f"exec {{netns}}<{self.path}"
+
+    def execute(self) -> int:
+        return files.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
 
 
 class OpenSocket(NetworkOperation):

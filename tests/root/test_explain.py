@@ -634,6 +634,14 @@ def test_the_first_container_on_a_bridge_agrees_with_strace(explain) -> None:
     assert 'IFLA_INFO_KIND="bridge"' in explanation.text
 
 
+def test_a_network_of_ones_own_agrees_with_strace(explain, pycontainer: Pycontainer) -> None:
+    pycontainer("network", "create", "told", check=True)
+    explanation = explain("--network", "told", "--name", "first")
+    check(explanation)
+    started = [block for block in explanation.blocks if any("dnsmasq" in command for command in block.commands)]
+    assert len(started) == 1
+
+
 def test_the_explanation_is_printed_as_it_happens_and_is_nothing_else(explain) -> None:
     explanation = explain()
     assert explanation.text.startswith("# ")

@@ -21,7 +21,7 @@ from collections.abc import Iterator
 import pytest
 from conftest import COMMAND, Pycontainer, wait_until
 from registry import environment, registry
-from test_explain import Block, Call, Explained, Matcher, Parser, expand
+from test_explain import Block, Call, Explained, Matcher, Parser, descriptor, expand
 from test_lecture import commands, steps
 
 # What changes something outside this process. Each must be explained while an operation is.
@@ -30,7 +30,7 @@ mkdir mkdirat rmdir unlink unlinkat rename renameat renameat2 link linkat symlin
 fchmodat chown fchown lchown fchownat setxattr lsetxattr fsetxattr mount umount2 move_mount open_tree mount_setattr
 chroot unshare setns kill pidfd_send_signal
 """.split()
-SEEN = "write fork vfork clone chdir openat".split()
+SEEN = "write fork vfork clone chdir openat sendto sendmsg socket execve".split()
 # Of what a chrooted child makes of an archive's members, what the archive does not hold: whiteouts.
 FOR_OVERLAYFS = re.compile(r"S_IFCHR.*makedev\(0, 0\)|trusted\.overlay\.")
 
@@ -52,7 +52,10 @@ def traced(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> tup
     assert (done.returncode, done.stderr) == (0, "")
     found: list[Block | Call] = []
     unfinished: dict[str, str] = {}
+    # Of what is executed, and of what a chrooted child does, the most is not ours to explain.
     chrooted: set[str] = set()
+    executed: set[str] = set()
+    first = trace.read_text(errors="surrogateescape").partition(" ")[0]
     for line in trace.read_text(errors="surrogateescape").splitlines():
         pid, _, rest = line.partition(" ")
         rest = rest.lstrip()
@@ -62,11 +65,17 @@ def traced(pycontainer: Pycontainer, tmp_path: pathlib.Path, *words: str) -> tup
         if rest.startswith("<... "):
             rest = unfinished.pop(pid) + rest.partition(" resumed>")[2]
         match = re.match(r"(\w+)\((.*)\) += (.*)$", rest, re.DOTALL)
-        if match is None or (pid in chrooted and "chdir" not in rest and not FOR_OVERLAYFS.search(rest)):
+        if (
+            match is None
+            or pid in executed
+            or (pid in chrooted and "chdir" not in rest and not FOR_OVERLAYFS.search(rest))
+        ):
             continue
         name, arguments, result = match.groups()
         if name == "chroot":
             chrooted.add(pid)
+        if name == "execve" and pid != first and result == "0":
+            executed.add(pid)
         if name == "write" and re.match(rf"\d+<{re.escape(str(told))}>", arguments):
             text = Parser(arguments).items("")[1][1]
             assert isinstance(text, bytes)
@@ -105,8 +114,14 @@ def matches(matcher: Matcher, explained: Explained, call: Call) -> bool:
 def must_be_explained(call: Call) -> bool:
     # Python's and SQLite's business, the lock under which a container is removed, the directory where an image arrives.
     is_within = (
-        "/db.sqlite" in call.text or "/__pycache__/" in call.text or re.search(r'"/run/[^"]+/containers/', call.text)
+        "/db.sqlite" in call.text
+        or "/__pycache__/" in call.text
+        or re.search(r'"/run/[^"]+/(containers/|dns")', call.text)
     )
+    if call.name in ("sendto", "sendmsg"):
+        return "<NETLINK:[" in str(call.arguments[0])
+    if call.name == "write":
+        return descriptor(str(call.arguments[0]))[1].startswith(("/proc/", "/sys/"))
     is_own = call.name in ("mkdir", "rmdir", "unlinkat", "unlink") and re.search(r"/tmp/[0-9a-f]{16}\b", call.text)
     # A process that fetches is ended in any case, though it has mostly ended itself.
     is_end = call.name == "kill" and call.arguments[1] == "SIGKILL"
@@ -145,7 +160,8 @@ def told(pycontainer: Pycontainer, *words: str) -> str:
     lines = result.stderr.splitlines()
     assert lines[0].endswith("to look at it afterwards") and max(map(len, lines[1:])) <= 80 + LONGER
     assert [number for number, _ in steps(result.stderr)] == [*range(1, len(steps(result.stderr)) + 1)]
-    assert {side for _, side in steps(result.stderr)} == {"host"} and "{" not in result.stderr
+    assert {side for _, side in steps(result.stderr)} == {"host"}
+    assert not re.search(r"{\w+}", result.stderr)
     return result.stderr
 
 
@@ -337,6 +353,68 @@ def test_the_calls_of_a_commit(box: Pycontainer, tmp_path: pathlib.Path) -> None
     check_calls(box, tmp_path, "commit", "source", "made")
     box("rm", "source", check=True)
     box("rmi", "made", check=True)
+
+
+@pytest.fixture
+def member(busybox: str, pycontainer: Pycontainer) -> Iterator[str]:
+    """A container that runs in the network that is always there."""
+    pycontainer("run", "-d", "--name", "member", "busybox", "sleep", "600", check=True)
+    yield "member"
+    pycontainer("rm", "-f", "member", check=True)
+
+
+def test_a_network_is_made_and_removed(pycontainer: Pycontainer) -> None:
+    text = told(pycontainer, "network", "create", "told")
+    bridge = "Make a bridge, with an address on it"
+    assert titles(text) == ["Look at what is there", bridge, "Have packets translated and filtered"]
+    routes, address, rules = look(text)
+    subnet = json.loads(pycontainer("network", "inspect", "told", check=True).stdout)[0]["IPAM"]["Config"][0]
+    assert subnet["Subnet"] in routes and f" {subnet['Gateway']}/" in address and subnet["Subnet"] in rules
+    pycontainer("network", "create", "other", check=True)
+    text = told(pycontainer, "network", "rm", "told", "other")
+    assert titles(text) == ["Remove networks: 2"] and address.split()[0] not in look(text)[0]
+
+
+def test_a_container_is_connected(pycontainer: Pycontainer, member: str) -> None:
+    pycontainer("network", "create", "told", check=True)
+    gateway = json.loads(pycontainer("network", "inspect", "told", check=True).stdout)[0]["IPAM"]["Config"][0][
+        "Gateway"
+    ]
+    wire, ask = "Wire it inside the running container", "Tell it which name server to ask"
+    text = told(pycontainer, "network", "connect", "told", member)
+    assert titles(text) == ["Look at what is there", "Start the network's name server", wire, ask]
+    _, found, addresses, resolv = look(text)
+    address = json.loads(pycontainer("inspect", member, check=True).stdout)[0]["NetworkSettings"]["Networks"]["told"][
+        "IPAddress"
+    ]
+    assert f"Address: {address}\n" in found and f" {address}/" in addresses and f"nameserver {gateway}\n" in resolv
+    assert [command.split()[0] for command in commands(text, "$")] == ["ip", "dnsmasq", "ip", "printf"]
+    text = told(pycontainer, "network", "disconnect", "bridge", member)
+    assert titles(text) == ["Pull the cable out", "Look at what is there", wire], "the other one is the way out now"
+    (_, _, addresses), route = look(text), commands(text, "$")[-1]
+    assert f" {address}/" in addresses and route.endswith(f"ip route add default via {gateway}")
+    text = told(pycontainer, "network", "disconnect", "told", member)
+    assert titles(text) == ["Pull the cable out", ask] and gateway not in look(text)[1]
+    # It does not run: nothing is wired, and so nothing told.
+    pycontainer("stop", "-t", "0", member, check=True)
+    assert pycontainer("network", "connect", "--explain", "told", member, check=True).stderr == ""
+
+
+def test_the_calls_of_networks(pycontainer: Pycontainer, member: str, tmp_path: pathlib.Path) -> None:
+    check_calls(pycontainer, tmp_path, "network", "create", "told")
+    check_calls(pycontainer, tmp_path, "network", "connect", "told", member)
+    check_calls(pycontainer, tmp_path, "network", "disconnect", "bridge", member)
+    check_calls(pycontainer, tmp_path, "network", "disconnect", "told", member)
+    assert check_calls(pycontainer, tmp_path, "network", "rm", "told") == "told\n"
+
+
+def test_the_calls_of_a_limited_rate(busybox: str, pycontainer: Pycontainer, tmp_path: pathlib.Path) -> None:
+    words = ("--name", "slow", "--network-rate", "10mbit")
+    pycontainer("run", "-d", *words, "busybox", "sleep", "600", check=True)
+    pycontainer("network", "create", "told", check=True)
+    check_calls(pycontainer, tmp_path, "network", "connect", "told", "slow")
+    check_calls(pycontainer, tmp_path, "network", "disconnect", "bridge", "slow")
+    pycontainer("rm", "-f", "slow", check=True)
 
 
 CHANGE = "mkdir -p /d/e; echo a >/d/a; echo b >/d/e/b; rm /bin/ls; ln -s a /d/link"

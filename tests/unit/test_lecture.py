@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 
 import pycontainer
-from pycontainer.cli.lecture import CONTENTS, LEGEND, Lecture
+from pycontainer.cli.chapters import AT_REST, CONTENTS
+from pycontainer.cli.lecture import LEGEND, Lecture
 from pycontainer.kernel.operation import Operation
+from pycontainer.network.operations import DeleteLink
 from pycontainer.runtime.operations.devices import OpenTerminal
 from pycontainer.runtime.operations.parent import Clone
 
 # Those of which others are made.
-PERFORMED_TOO = {Clone, OpenTerminal}
+PERFORMED_TOO = {Clone, DeleteLink, OpenTerminal}
 
 
 def operations() -> set[str]:
@@ -33,7 +35,7 @@ def operations() -> set[str]:
 
 
 def test_every_operation_has_its_place() -> None:
-    placed = set().union(*(chapter.operations for chapter in CONTENTS))
+    placed = set().union(*(chapter.operations for chapter in [*CONTENTS, *AT_REST]))
     assert operations() == placed
 
 
