@@ -107,6 +107,7 @@ class CopyUp(Operation):
 
         with Undo() as undo:
             image = self._open_image()
+            record.name(image, "image")
             undo.push(os.close, image)
             try:
                 source = open_in_root(image, self.path, os.O_RDONLY | os.O_DIRECTORY)

@@ -609,6 +609,11 @@ VARIANTS = {
     "network rate": ("--network-rate", "10mbit"),
     "hostname": ("--hostname", "a-name"),
     "capabilities": ("--cap-add", "SYS_TIME", "--cap-drop", "CHOWN", "-w", "/made/here"),
+    "nothing granted": ("--cap-drop", "ALL", "--security-opt", "no-new-privileges", "-u", "1000:1000"),
+    "file systems": ("--tmpfs", "/t:size=1m,mode=700", "--shm-size", "1m", "--read-only"),
+    "a named volume": ("-v", "data:/var/data", "-v", "data:/other:ro"),
+    "names": ("--add-host", "other:192.0.2.9", "--dns", "192.0.2.53", "-w", "/tmp"),
+    "init and ids": ("--init", "--userns=host", "--ulimit", "core=0"),
     "everything": ("--privileged", "--network", "host", "-t", "--read-only", "--tmpfs", "/t", "-e", "A=b c"),
 }
 
