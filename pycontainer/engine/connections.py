@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from pycontainer.engine import containers, events, networks, ports
 from pycontainer.engine.config import attachments
 from pycontainer.engine.config.attachments import Attachment
-from pycontainer.errors import Conflict
+from pycontainer.errors import Conflict, NotFound, PycontainerError, StepFailed
 from pycontainer.kernel import files as kernel_files
 from pycontainer.kernel import record
 from pycontainer.kernel.operation import word
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pycontainer.engine.settings import Settings
-    from pycontainer.kernel.operation import Journal
+    from pycontainer.kernel.operation import Journal, Operation
 
 _CONNECT, _DISCONNECT = "connect container", "disconnect container"
+_LONGEST = 65536  # bytes of a resolv.conf; the container may have made one of terabytes of it
 
 
 def connect(
@@ -47,15 +49,31 @@ def connect(
     wish.network = network.name
     _refuse_special(_CONNECT, container, network)
     wish.check()
+    up: attach.Network | None = None
     if container.is_active:
-        _plug_in(settings, connection, journal, wish, container, notify)
+        mark = f"{settings.state}/ip_forward"
+        (up,), notices = attach.ensure(journal, connection, [network.name], settings.bridge, ports.publications, mark)
+        for notice in notices:
+            notify(notice)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        container = containers.get(connection, container.id)
-        config = container.config
-        _check_absent(container, network.name, [each.network for each in config.network.attachments])
+        # Kept before it is done, so that one that is killed half way can be undone: by `disconnect`.
+        config = containers.get(connection, container.id).config
+        present = [each.network for each in config.network.attachments]
+        if network.name in present:
+            cause = f"container {container.name} is connected to network {network.name} already"
+            raise Conflict(_CONNECT, network.name, cause)
+        leased = _lease(connection, wish, container, up) if up is not None else None
         config.values.update(attachments.to_values([*config.network.attachments, wish]))
         containers.set_config(connection, container.id, config)
+    if up is not None and leased is not None:
+        try:
+            _plug_in(settings, connection, journal, container, up, leased)
+        except BaseException:
+            _undo(connection, journal, container, leased)
+            raise
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         _note(connection, "connect", network, container)
 
 
@@ -73,20 +91,52 @@ def disconnect(
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         container = containers.get(connection, container.id)
-        config = container.config
-        rest = [each for each in config.network.attachments if each.network != network.name]
-        if len(rest) == len(config.network.attachments):
-            cause = f"container {container.name} is not connected to network {network.name}"
-            raise Conflict(_DISCONNECT, network.name, cause)
-        if not rest and (config.network.ports or config.network.rate):
-            # They would be nowhere, and the options would be refused when they are read.
-            cause = "it is the last network of a container that publishes ports, or whose rate is limited"
-            raise Conflict(_DISCONNECT, network.name, cause, "connect it to another one first")
-        config.values.update(attachments.to_values(rest))
-        containers.set_config(connection, container.id, config)
+        _check_can_leave(container, network.name)
+        leased = lease.lease_of(connection, network.name, container.id)
+        heirs = [each for each in _others(connection, container, network.name) if not _is_internal(connection, each)]
+        if leased is not None and leased.way_out and heirs:
+            _give_way_out(connection, container, heirs[0].network)
+    failure = None
+    if leased is not None:
+        _unplug(settings, journal, container, leased)
+        ways = [each for each in _others(connection, container, network.name) if _leads_out(connection, each)]
+        if ways and container.is_active:
+            failure = _lead_out(settings, connection, journal, container, ways[0])
+    # It is forgotten last, so that one that is killed half way can be done again.
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        container = containers.get(connection, container.id)
+        _check_can_leave(container, network.name)
+        _forget(connection, container, network.name)
         _note(connection, "disconnect", network, container)
-    if lease.lease_of(connection, network.name, container.id) is not None:
-        _unplug(settings, connection, journal, network, container)
+    if leased is not None:
+        _tell_name_server(settings, connection, journal, container)
+    if failure is not None:
+        raise failure
+
+
+def _others(connection: sqlite3.Connection, container: containers.Container, name: str) -> list[lease.Lease]:
+    """Its places in all networks but one."""
+    return [each for each in lease.leases_of(connection, container.id) if each.network != name]
+
+
+def _check_can_leave(container: containers.Container, name: str) -> None:
+    network = container.config.network
+    rest = [each for each in network.attachments if each.network != name]
+    if len(rest) == len(network.attachments):
+        raise Conflict(_DISCONNECT, name, f"container {container.name} is not connected to network {name}")
+    if not rest and (network.ports or network.rate):
+        # They would be nowhere, and the options would be refused when they are read.
+        cause = "it is the last network of a container that publishes ports, or whose rate is limited"
+        raise Conflict(_DISCONNECT, name, cause, "connect it to another one first")
+
+
+def _forget(connection: sqlite3.Connection, container: containers.Container, name: str) -> None:
+    """That it is in a network, inside the caller's transaction."""
+    config = container.config
+    config.values.update(attachments.to_values([each for each in config.network.attachments if each.network != name]))
+    containers.set_config(connection, container.id, config)
+    lease.release(connection, container.id, name)
 
 
 def _note(
@@ -105,71 +155,75 @@ def _refuse_special(step: str, container: containers.Container, network: network
         raise Conflict(step, network.name, cause, "make it anew with --network")
 
 
-def _check_absent(container: containers.Container, name: str, present: list[str]) -> None:
-    if name in present:
-        raise Conflict(_CONNECT, name, f"container {container.name} is connected to network {name} already")
+def _lease(
+    connection: sqlite3.Connection, wish: Attachment, container: containers.Container, network: attach.Network
+) -> lease.Lease:
+    """An address in one more network, inside the caller's transaction. Raises NotFound, Conflict."""
+    _check_runs(connection, container)
+    held = lease.leases_of(connection, container.id)
+    taken = {each.link for each in held}
+    leased = lease.allocate(
+        connection,
+        network.name,
+        container.id,
+        address=wish.address,
+        mac=wish.mac,
+        aliases=wish.aliases,
+        link=next(name for number in range(len(held) + 1) if (name := f"eth{number}") not in taken),
+        way_out=not network.internal and not any(_leads_out(connection, each) for each in held),
+    )
+    if leased.way_out:
+        # The one that has it among internal networks leads nowhere.
+        _give_way_out(connection, container, network.name)
+    return leased
 
 
 def _plug_in(
     settings: Settings,
     connection: sqlite3.Connection,
     journal: Journal,
-    wish: Attachment,
     container: containers.Container,
-    notify: Callable[[str], None],
+    network: attach.Network,
+    leased: lease.Lease,
 ) -> None:
-    mark = f"{settings.state}/ip_forward"
-    (network,), notices = attach.ensure(journal, connection, [wish.network], settings.bridge, ports.publications, mark)
-    for notice in notices:
-        notify(notice)
+    if network.has_names:
+        from pycontainer.engine import name_server
+
+        name_server.ensure(settings, journal, network.id, network.gateway, container.name)
+    namespace = journal.perform(OpenNamespace(container.pid))
+    try:
+        attach.attach(journal, network, leased, namespace)
+        rate = container.config.network.rate
+        if rate is not None:
+            from pycontainer.network import shaping
+
+            name = names.link_name(container.id, network.name)
+            shaping.set_rate(journal, name, leased.link, namespace, shaping.Rate(*rate))
+    finally:
+        os.close(namespace)
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        held = lease.leases_of(connection, container.id)
-        _check_absent(container, wish.network, [each.network for each in held])
+        # It may have ended meanwhile, with all its leases.
         _check_runs(connection, container)
-        taken = {each.link for each in held}
-        link = next(name for number in range(len(held) + 1) if (name := f"eth{number}") not in taken)
-        way_out = not network.internal and not any(_leads_out(connection, each) for each in held)
-        leased = lease.allocate(
-            connection,
-            wish.network,
-            container.id,
-            address=wish.address,
-            mac=wish.mac,
-            aliases=wish.aliases,
-            link=link,
-            way_out=way_out,
-        )
-    try:
-        if network.has_names:
-            from pycontainer.engine import name_server
+    if leased.way_out:
+        published_ports.publish(journal, network, container.id, leased.address, ports.bound(container))
+    _tell_name_server(settings, connection, journal, container)
 
-            name_server.ensure(settings, journal, network.id, network.gateway, container.name)
-        namespace = journal.perform(OpenNamespace(container.pid))
+
+def _undo(
+    connection: sqlite3.Connection, journal: Journal, container: containers.Container, leased: lease.Lease
+) -> None:
+    """Take away what a connection that has failed has made. Raises StepFailed."""
+    with attach.open_route() as route:
+        name = names.link_name(container.id, leased.network)
+        journal.perform(DeleteLink(route, name, "the container could not be connected"))
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
         try:
-            if way_out:
-                _forget_way_out(connection, container, leased)
-            attach.attach(journal, network, leased, namespace)
-            rate = container.config.network.rate
-            if rate is not None:
-                from pycontainer.network import shaping
-
-                name = names.link_name(container.id, network.name)
-                shaping.set_rate(journal, name, link, namespace, shaping.Rate(*rate))
-        finally:
-            os.close(namespace)
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            # It may have ended meanwhile, with all its leases, and this one would be nobody's.
-            _check_runs(connection, container)
-        if way_out:
-            published_ports.publish(journal, network, container.id, leased.address, ports.bound(container))
-        _tell_name_server(settings, connection, journal, container)
-    except BaseException:
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            lease.release(connection, container.id, wish.network)
-        raise
+            _forget(connection, containers.get(connection, container.id), leased.network)
+        except NotFound:
+            # It was removed meanwhile, with all that it had.
+            pass
 
 
 def _check_runs(connection: sqlite3.Connection, container: containers.Container) -> None:
@@ -183,51 +237,54 @@ def _leads_out(connection: sqlite3.Connection, leased: lease.Lease) -> bool:
     return leased.way_out and stored is not None and not stored.traits.internal
 
 
-def _forget_way_out(connection: sqlite3.Connection, container: containers.Container, leased: lease.Lease) -> None:
-    """The one that has it among internal networks leads nowhere."""
-    connection.execute(
-        "UPDATE leases SET way_out = (network = ?) WHERE container_id = ?", (leased.network, container.id)
-    )
+def _give_way_out(connection: sqlite3.Connection, container: containers.Container, network: str) -> None:
+    """Have its default route, and its published ports, in that network."""
+    connection.execute("UPDATE leases SET way_out = (network = ?) WHERE container_id = ?", (network, container.id))
 
 
-def _unplug(
+def _unplug(settings: Settings, journal: Journal, container: containers.Container, leased: lease.Lease) -> None:
+    """Take the cable away, before the address: nobody else gets that while it can still be reached."""
+    if ports.bound(container):
+        published_ports.unpublish(journal, settings.bridge, leased.address)
+    with attach.open_route() as route:
+        name = names.link_name(container.id, leased.network)
+        journal.perform(DeleteLink(route, name, "the container leaves the network"))
+
+
+def _lead_out(
     settings: Settings,
     connection: sqlite3.Connection,
     journal: Journal,
-    network: networks.Network,
     container: containers.Container,
-) -> None:
-    """Take the cable away, then the address: nobody else gets that while it can still be reached."""
-    leased = lease.lease_of(connection, network.name, container.id)
-    if leased is None:
-        return
-    bindings = ports.bound(container)
-    if leased.way_out and bindings:
-        published_ports.unpublish(journal, settings.bridge, leased.address)
-    with attach.open_route() as route:
-        name = names.link_name(container.id, network.name)
-        journal.perform(DeleteLink(route, name, "the container leaves the network"))
-    with connection:
-        connection.execute("BEGIN IMMEDIATE")
-        lease.release(connection, container.id, network.name)
-        rest = lease.leases_of(connection, container.id)
-        heirs = [each for each in rest if not _is_internal(connection, each)] if leased.way_out else []
-        if heirs:
-            connection.execute(
-                "UPDATE leases SET way_out = 1 WHERE container_id = ? AND network = ?", (container.id, heirs[0].network)
-            )
-    if heirs and container.is_active:
-        (heir,), _ = attach.ensure(journal, connection, [heirs[0].network], settings.bridge, ports.publications)
+    way: lease.Lease,
+) -> PycontainerError | None:
+    """Have the default route and the published ports of a container that runs at `way`; what kept it from that."""
+    try:
+        (network,), _ = attach.ensure(journal, connection, [way.network], settings.bridge, ports.publications)
         namespace = journal.perform(OpenNamespace(container.pid))
         try:
             with journal.perform(OpenSocket(namespace)) as inside:
-                journal.perform(AddDefaultRoute(inside, namespace, lease.pack_address(heir.gateway)))
-                if heir.gateway6:
-                    journal.perform(AddDefaultRoute6(inside, namespace, heir.gateway6))
+                routes: list[Operation] = [AddDefaultRoute(inside, namespace, lease.pack_address(network.gateway))]
+                if network.gateway6:
+                    routes.append(AddDefaultRoute6(inside, namespace, network.gateway6))
+                for route in routes:
+                    _add_unless_there(journal, route)
         finally:
             os.close(namespace)
-        published_ports.publish(journal, heir, container.id, heirs[0].address, bindings)
-    _tell_name_server(settings, connection, journal, container)
+        published_ports.publish(journal, network, container.id, way.address, ports.bound(container))
+    except PycontainerError as error:
+        # Returned, because what a container has done to its links must not keep it in a network.
+        return error
+    return None
+
+
+def _add_unless_there(journal: Journal, route: Operation) -> None:
+    try:
+        journal.perform(route)
+    except StepFailed as error:
+        # It has one already: of its own, or of a `disconnect` that was killed.
+        if error.errno != errno.EEXIST:
+            raise
 
 
 def _is_internal(connection: sqlite3.Connection, leased: lease.Lease) -> bool:
@@ -249,7 +306,10 @@ def _tell_name_server(
     except OSError:
         return
     with os.fdopen(descriptor, "rb") as file:
-        before = file.read().decode(errors="surrogateescape")
+        written = file.read(_LONGEST + 1)
+        if len(written) > _LONGEST:
+            return
+        before = written.decode(errors="surrogateescape")
         after = files.exchange_servers(before, every, gateways[:1])
         if after != before:
             journal.perform(ExchangeServer(path, descriptor, after))

@@ -78,10 +78,32 @@ def create(
             raise Conflict(_STEP, name, f"network with name {name} already exists")
         if attach.is_there(journal, interface):
             raise Conflict(_STEP, interface, "a link of that name is there already", "ip link show lists them")
+        # Its row first and in a transaction of its own, so that somebody knows of a bridge whose maker was killed.
+        bridge.reserve(journal, connection, wish)
+    try:
+        return network_id, _make(settings, connection, journal, network_id, name)
+    except BaseException:
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            stored = lease.find(connection, name)
+            if stored and stored.id == network_id and not lease.lease_count(connection, name):
+                table = names.table_name(settings.bridge)
+                bridge.remove(journal, connection, stored, table, ports.publications(connection))
+        raise
+
+
+def _make(
+    settings: Settings, connection: sqlite3.Connection, journal: Journal, network_id: str, name: str
+) -> list[str]:
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        stored = lease.find(connection, name)
+        if stored is None or stored.id != network_id:
+            raise Conflict(_STEP, name, "it was removed while it was being made")
         table = names.table_name(settings.bridge)
-        notices = bridge.make(journal, connection, wish, table, ports.publications(connection))
+        notices = bridge.make(journal, connection, stored, table, ports.publications(connection))
         events.record(connection, "network", "create", network_id, {"name": name, "type": "bridge"})
-    return network_id, notices
+    return notices
 
 
 def remove(settings: Settings, connection: sqlite3.Connection, journal: Journal, name_or_id: str) -> None:

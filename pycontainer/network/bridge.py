@@ -43,6 +43,27 @@ WIDEST_ROUTE = 5
 MTU = 1500  # bytes; less where the host's own way out carries less
 
 
+def reserve(journal: Journal, connection: sqlite3.Connection, wish: StoredNetwork) -> None:
+    """Store a network that a user makes, in a place that is free. Inside the caller's transaction.
+
+    wish  its row; the subnet and the gateway may be "", for what is free
+
+    Raises Conflict, HostError, StepFailed.
+    """
+    from pyroute2 import IPRoute
+
+    with IPRoute() as route:
+        survey = journal.perform(SurveyHost(route, wish.interface))
+    taken = survey.taken + [IPv4Network(each.subnet) for each in lease.find_all(connection)]
+    survey = survey._replace(taken=taken)
+    subnet = check_subnet(wish, survey) if wish.subnet else choose_subnet(taken)
+    gateway = wish.gateway or str(subnet[1])
+    lease.store(
+        connection,
+        StoredNetwork(wish.name, wish.interface, str(subnet), gateway, wish.id, wish.created, wish.traits),
+    )
+
+
 def make(
     journal: Journal,
     connection: sqlite3.Connection,
@@ -52,7 +73,7 @@ def make(
 ) -> list[str]:
     """Make what is missing of a network; lines to show the user. `published` is what the containers of all publish.
 
-    wish  its row; of a new one the subnet and the gateway may be "", for what is free
+    wish  its row; of the one that is always there the subnet and the gateway may be "", for what is free
 
     Runs inside the caller's transaction. Every step may have been done before: what was killed half way is continued
     here. Raises Conflict, HostError, StepFailed.
@@ -68,14 +89,12 @@ def make(
         survey = survey._replace(taken=survey.taken + [IPv4Network(each.subnet) for each in others])
         stored = lease.find(connection, name)
         leases = lease.lease_count(connection, name)
-        if wish.id and not wish.subnet:
-            subnet = choose_subnet(survey.taken)
-        elif wish.id:
+        if wish.id:
             subnet = IPv4Network(wish.subnet) if stored and found else check_subnet(wish, survey)
         else:
             subnet = plan_subnet(stored, bool(found), bool(leases), survey)
         gateway = str(survey.own.ip) if survey.own and survey.own.network == subnet else str(subnet[1])
-        gateway = wish.gateway if wish.id and wish.gateway else gateway
+        gateway = wish.gateway if wish.id else gateway
         wish = StoredNetwork(name, interface, str(subnet), gateway, wish.id, wish.created, wish.traits)
         lease.store(connection, wish)
         if not found:

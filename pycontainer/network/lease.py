@@ -219,13 +219,19 @@ def allocate(
     link: str = "eth0",
     way_out: bool = True,
 ) -> Lease:
-    """Lease an address of `network` to the container; one that holds a lease already keeps it.
+    """Lease an address of `network` to the container; one that holds a lease already keeps its address.
 
     address  the one that it shall be; else it is the lowest that is free
 
     Raises NotFound, Conflict where it is taken, or none is left.
     """
     if held := lease_of(connection, network, container_id):
+        # Its networks may have changed since.
+        held.link, held.way_out = link, way_out
+        connection.execute(
+            "UPDATE leases SET link = ?, way_out = ? WHERE network = ? AND container_id = ?",
+            (link, int(way_out), network, container_id),
+        )
         return held
     stored = find(connection, network)
     if stored is None:

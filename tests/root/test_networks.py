@@ -352,6 +352,30 @@ class TestConnecting:
         net.run("bee", "--network", "two")
         assert net.reaches("ant", "bee")
 
+    def test_a_resolv_conf_that_fits_in_no_memory(self, net: Net) -> None:
+        net.run("ant", "--network", "one")
+        assert net.shell("ant", "truncate -s 1T /etc/resolv.conf").returncode == 0
+        net.pycontainer("network", "connect", "two", "ant", check=True)
+        net.pycontainer("network", "disconnect", "one", "ant", check=True)
+        assert list(net.addresses("ant")) == ["two"]
+
+    def test_a_failure_leaves_no_cable(self, net: Net) -> None:
+        """A container has what the host was about to make."""
+        net.pycontainer("network", "create", "--internal", "three", check=True)
+        net.run("ant", "--network", "three", "--cap-add", "NET_ADMIN")
+        assert net.shell("ant", "ip route add default dev eth0").returncode == 0
+        refused = net.pycontainer("network", "connect", "two", "ant")
+        assert refused.returncode == 1 and "add default route" in refused.stderr
+        assert list(net.addresses("ant")) == ["three"]
+        assert "eth1" not in net.shell("ant", "ls /sys/class/net").stdout
+        # And what it has made itself keeps it in no network.
+        net.shell("ant", "ip route del default")
+        net.pycontainer("network", "connect", "two", "ant", check=True)
+        net.pycontainer("network", "connect", "one", "ant", check=True)
+        net.shell("ant", "ip route del default; ip route add default dev eth0")
+        net.pycontainer("network", "disconnect", "two", "ant", check=True)
+        assert sorted(net.addresses("ant")) == ["one", "three"]
+
     def test_ports_go_along(self, net: Net) -> None:
         net.run("ant", "--network", "one", "-p", "127.0.0.1:0:80", command=SERVE.format("served"))
         port = net.pycontainer("port", "ant", "80", check=True).stdout.strip().rpartition(":")[2]
