@@ -176,6 +176,7 @@ class Zone:
         self._id = network_id
         self._connection = open_database(settings.root)
         self._version = -1
+        self._clients: set[str] = set()
         self._names: dict[str, Names] = {}
         self._servers: dict[str, list[str] | None] = {}
 
@@ -193,6 +194,7 @@ class Zone:
     def names(self, client: str) -> Names:
         """What who asks from that address can reach; whoever is no container of the network, those that are."""
         self._refresh()
+        client = self._known(client)
         if client not in self._names:
             self._names[client] = self._read_names(client)
         return self._names[client]
@@ -200,6 +202,7 @@ class Zone:
     def upstreams(self, client: str) -> list[str]:
         """The name servers that --dns names, or else the host's; none in networks without a way out."""
         self._refresh()
+        client = self._known(client)
         if client not in self._servers:
             self._servers[client] = self._read_servers(client)
         chosen = self._servers[client]
@@ -211,6 +214,14 @@ class Zone:
             self._version = version
             self._names.clear()
             self._servers.clear()
+            rows = self._connection.execute(
+                "SELECT address FROM leases JOIN networks ON name = network WHERE id = ?", (self._id,)
+            )
+            self._clients = {address for (address,) in rows}
+
+    def _known(self, client: str) -> str:
+        """The address of a container, and "" for any other: who sends can forge them all, and each is remembered."""
+        return client if client in self._clients else ""
 
     def _read_names(self, client: str) -> Names:
         from pycontainer.network.resolver import Names

@@ -108,8 +108,14 @@ class Networking:
         if not lender.is_active:
             cause = f"container {lender.name} is {lender.shown_status}, and only a running one has a network"
             raise Conflict("share network", lender.name, cause, f"start it first: pycontainer start {lender.name}")
-        self._lender = lender
         self.shared = f"/proc/{lender.pid}/ns/net"
+        # It may have borrowed itself; the files are those of the one whose network it is.
+        seen: set[str] = set()
+        # A circle is what renaming makes of it.
+        while lender.config.network.shares_container and lender.id not in seen:
+            seen.add(lender.id)
+            lender = containers.find(connection, lender.config.network.shares_container)
+        self._lender = lender
 
     @property
     def hostname(self) -> str:

@@ -282,6 +282,11 @@ class TestContainers:
         assert shown.startswith("aitch\n") and net.addresses("ant")["one"] in shown and "\taitch" in shown
         same = net.pycontainer(*shared, "readlink /proc/self/ns/net", check=True).stdout
         assert same == net.shell("ant", "readlink /proc/self/ns/net").stdout
+        # Also by way of one that has it itself.
+        net.run("bee", "--network", "container:ant")
+        looks = "hostname; cat /etc/hosts /etc/resolv.conf"
+        chained = net.pycontainer("run", "--rm", "--network", "container:bee", "busybox", "sh", "-c", looks, check=True)
+        assert chained.stdout == net.shell("ant", looks).stdout
         refused = net.pycontainer("run", "-p", "80", "--network", "container:ant", "busybox")
         assert refused.returncode == 125 and "the network is the other container's" in refused.stderr
         net.pycontainer("stop", "-t", "0", "ant", check=True)
