@@ -71,7 +71,16 @@ def find(settings: Settings, connection: sqlite3.Connection, name_or_id: str) ->
 
 
 def resolve(settings: Settings, connection: sqlite3.Connection, config: ContainerConfig) -> None:
-    """Have the names of its networks in what was asked for, where there were ids. Raises NotFound, Conflict."""
+    """Have the names of its networks in what was asked for, where there were ids; of another container's its id.
+
+    Raises NotFound, Conflict.
+    """
+    if name := config.network.shares_container:
+        from pycontainer.engine import containers
+
+        # Its id, because its name may be another's by the next start.
+        config.network.mode = f"container:{containers.find(connection, name).id}"
+        config.values["network"] = [config.network.mode]
     renamed = False
     for each in config.network.attachments:
         # The one that is always there, unless its name is an id's beginning, which it is not.

@@ -38,7 +38,16 @@ class Settings:
 
         parent  the one of --cgroup-parent, which is there instead
         """
-        return f"/{parent or os.path.basename(os.path.normpath(self.state))}/{container_id}"
+        return f"/{parent or self._cgroup_parent()}/{container_id}"
+
+    def _cgroup_parent(self) -> str:
+        above, name = os.path.split(os.path.normpath(self.state))
+        if above == "/run":
+            return name
+        # Elsewhere there may be several of one name, and each takes what is in its cgroup for its own.
+        import _blake2
+
+        return f"{name}-{_blake2.blake2b(os.fsencode(above), digest_size=4).hexdigest()}"
 
     def mount_point(self) -> str:
         """Where each command mounts its container's root, in a mount namespace of its own. Made; raises OSError."""

@@ -41,6 +41,7 @@ _LONGEST = 65535
 _DATAGRAMS = 64  # at a time, so that TCP has its turn
 _MOST_TURNS = 4096
 _CONNECTIONS = 64
+_OF_ONE = 16  # connections of one client; with another one its oldest ends, so that none can have them all
 _IDLE = 10.0  # seconds without a complete query, or with an answer that the client does not read
 _MOST_PENDING = 16  # queries of one connection that wait for the host's name servers
 _PAUSE = 1.0  # seconds without new connections when there are no files left to open
@@ -89,7 +90,7 @@ class Resolver:
         self._upstreams = upstreams
         self._loop = EventLoop()
         self._forwarder = Forwarder(self._loop, port)
-        self._connections: set[_Connection] = set()
+        self._connections: dict[_Connection, str] = {}
         self._own = {_canonical(each.getsockname()[0]) for each in (*udp, *tcp)}
         self._turns: dict[tuple[str, int], int] = {}
 
@@ -141,13 +142,16 @@ class Resolver:
                 self._stop_listening()
                 self._loop.after(_PAUSE, self._listen_again)
             return
+        own = [connection for connection, whose in self._connections.items() if whose == address]
+        if len(own) >= _OF_ONE:
+            own[0].close()
         handle = functools.partial(self._handle, address)
-        self._connections.add(_Connection(self._loop, client, handle, self._ended))
+        self._connections[_Connection(self._loop, client, handle, self._ended)] = address
         if len(self._connections) >= _CONNECTIONS:
             self._stop_listening()
 
     def _ended(self, connection: _Connection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         self._listen_again()
 
     def _listen_again(self) -> None:

@@ -287,6 +287,11 @@ class TestContainers:
         looks = "hostname; cat /etc/hosts /etc/resolv.conf"
         chained = net.pycontainer("run", "--rm", "--network", "container:bee", "busybox", "sh", "-c", looks, check=True)
         assert chained.stdout == net.shell("ant", looks).stdout
+        # It is known by its id: another one may be called so by the next start.
+        net.pycontainer("rename", "ant", "asp", check=True)
+        net.pycontainer("restart", "-t", "0", "bee", check=True)
+        assert net.shell("bee", "readlink /proc/self/ns/net").stdout == same
+        net.pycontainer("rename", "asp", "ant", check=True)
         refused = net.pycontainer("run", "-p", "80", "--network", "container:ant", "busybox")
         assert refused.returncode == 125 and "the network is the other container's" in refused.stderr
         net.pycontainer("stop", "-t", "0", "ant", check=True)

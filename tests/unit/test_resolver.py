@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import random
 import socket
@@ -519,6 +520,24 @@ def test_connections_beyond_the_most_wait(monkeypatch: pytest.MonkeyPatch, serve
                 third.recv(1)
             third.settimeout(PATIENCE)
         assert texts(read_reply(third)) == ["10.0.0.2"]
+
+
+def test_one_client_does_not_get_all_connections(monkeypatch: pytest.MonkeyPatch, served: Served) -> None:
+    monkeypatch.setattr(resolver, "_CONNECTIONS", 4)
+    monkeypatch.setattr(resolver, "_OF_ONE", 3)
+    with contextlib.ExitStack() as stack:
+        greedy = []
+        for _ in range(6):
+            greedy.append(stack.enter_context(served.connect()))
+            # So that they come in this order.
+            greedy[-1].sendall(framed(question("web")))
+            assert texts(read_reply(greedy[-1])) == ["10.0.0.2"]
+        # The oldest have ended, and there is room for another one.
+        assert [client.recv(1) for client in greedy[:3]] == [b""] * 3
+        other = socket.create_connection((OURS, served.port), PATIENCE, ("127.0.0.77", 0))
+        stack.enter_context(other)
+        other.sendall(framed(question("web")))
+        assert texts(read_reply(other)) == ["10.0.0.2"]
 
 
 def test_only_one_module_knows_the_packets() -> None:
