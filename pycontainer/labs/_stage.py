@@ -261,10 +261,10 @@ class Stage:
                 shutil.rmtree(path)
             except OSError:
                 hints.append(f"rm -r {path}")
-        if not self._had_namespaces and _keeps_namespaces():
-            # ip-netns(8) has mounted it on itself. Where somebody else has a namespace by now, neither is done.
+        if not self._had_namespaces and _keeps_namespaces() and not _namespaces():
+            # ip-netns(8) has mounted it on itself. Lazily, for a process that was killed in one may not be gone yet.
             with suppress(OSError):
-                mount.umount2(_NAMESPACES, 0)
+                mount.umount2(_NAMESPACES, mount.MNT_DETACH)
             with suppress(OSError):
                 os.rmdir(_NAMESPACES)
         if hints:

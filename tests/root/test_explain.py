@@ -418,6 +418,9 @@ class Trace:
         if match is None:
             return ""
         name, arguments, result = match.groups()
+        if result.startswith("? ERESTART"):
+            # Interrupted before it had begun: the kernel makes it again.
+            return ""
         # What the kernel writes back into a structure.
         arguments = re.sub(r"(?<=}) => {.*?}(?=, \d+$)", "", arguments)
         if name == "write" and re.match(rf"(?!2<)\d+<{re.escape(self.stderr)}>", arguments):

@@ -234,7 +234,7 @@ _LINES = st.sampled_from(sorted(set(commands.COMMANDS.values()), key=lambda comm
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(_LINES)
 @example((RUN, ["-i=", "b"]))
 @example((RUN, ["-e", "b"]))
