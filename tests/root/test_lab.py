@@ -87,9 +87,13 @@ def test_a_network_or_a_namespace_of_that_name(box: Pycontainer, namespaces: Non
         "hint: pycontainer network rm lab-dns-net",
     ]
     box("network", "rm", "lab-dns-net", check=True)
+    was_there = os.path.exists("/run/netns")
     subprocess.run(["ip", "netns", "add", "lab-network-far"], check=True)
     result = box("lab", "network")
     subprocess.run(["ip", "netns", "delete", "lab-network-far"], check=True)
+    if not was_there:
+        subprocess.run(["umount", "/run/netns"], check=True)
+        os.rmdir("/run/netns")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[1] == "hint: ip netns delete lab-network-far"
 
@@ -101,7 +105,8 @@ def left(box: Pycontainer) -> list[str]:
     found += re.findall(r"^lab-\S+", subprocess.check_output(["ip", "netns", "list"], text=True), re.MULTILINE)
     found += box("images", "-q", check=True).stdout.splitlines()[1:]
     found += [name for name in os.listdir(box.root) if name.startswith("lab-")]
-    found += os.listdir(box.root / "containers")
+    if (box.root / "containers").exists():
+        found += os.listdir(box.root / "containers")
     return [each for each in found if each]
 
 
