@@ -148,7 +148,7 @@ class Networking:
     def resolv_conf(self, notify: Callable[[str], None]) -> str:
         """Its text, with the network's own name server where there is one. Raises UsageError."""
         asked = self._asked
-        host = _read(files.RESOLV_CONF)
+        host = read_host_file(files.RESOLV_CONF)
         flags = (tuple(asked.dns), tuple(asked.dns_search), tuple(asked.dns_options))
         if asked.mode == "host" and not any(flags):
             return host
@@ -157,7 +157,7 @@ class Networking:
             files.resolv_conf("", *flags)
             return files.resolv_conf(host, (own[0],), flags[1], flags[2] or ("ndots:0",))
         if files.needs_resolved(host):
-            host = _read(files.RESOLVED_CONF) or host
+            host = read_host_file(files.RESOLVED_CONF) or host
         text = files.resolv_conf(host, *flags)
         if self._places and not files.nameservers(text):
             notify("no name server of the host's can be reached from the container; use --dns")
@@ -183,7 +183,8 @@ class Networking:
             os.close(namespace)
 
 
-def _read(path: str) -> str:
+def read_host_file(path: str) -> str:
+    """The text of one of the host's files, "" where there is none. Raises OSError."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
             return file.read()

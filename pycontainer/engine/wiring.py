@@ -7,7 +7,7 @@ import os
 from pycontainer import json_text
 from pycontainer.engine import bundle, containers, user, volumes
 from pycontainer.engine.config.container import ContainerConfig
-from pycontainer.engine.networking import Networking
+from pycontainer.engine.networking import Networking, read_host_file
 from pycontainer.engine.settings import Settings
 from pycontainer.image import overlay
 from pycontainer.image.store import Image
@@ -103,7 +103,7 @@ class Wiring:
             return lent
         asked, networking = self._config.network, self._networking
         extra = tuple(files.parse_add_host(text, networking.gateway) for text in asked.add_host)
-        host = _read("/etc/hosts") if asked.mode == "host" else ""
+        host = read_host_file("/etc/hosts") if asked.mode == "host" else ""
         texts = {
             "/etc/resolv.conf": networking.resolv_conf(notify),
             "/etc/hosts": files.hosts(hostname, networking.addresses, extra, host),
@@ -133,14 +133,6 @@ class Wiring:
     def connect(self, pid: int) -> None:
         """Wire the networks of a container that waits for its start. Raises PycontainerError."""
         self._networking.connect(pid)
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
-    except FileNotFoundError:
-        return ""
 
 
 def _remove(path: str) -> None:
