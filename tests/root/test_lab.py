@@ -16,6 +16,8 @@ from pycontainer.engine.settings import Settings
 from pycontainer.errors import Conflict, ImageNotFound
 from pycontainer.labs import _stage
 
+NAMESPACES = "/run/netns"  # where ip-netns(8) keeps those that it has names for
+
 
 @pytest.mark.skipif(is_unified(), reason="this machine can show every lab")
 @pytest.mark.parametrize("name", [name for name in _stage.names() if _stage.load(name).CONTROLLERS])
@@ -71,11 +73,26 @@ def test_a_volume_or_an_image_of_that_name(box: Pycontainer) -> None:
 
 @pytest.fixture
 def namespaces() -> Iterator[None]:
-    """One session at a time, because the names of network namespaces are the whole machine's."""
+    """One session at a time, because the names of network namespaces are the whole machine's.
+
+    What ip-netns(8) keeps them in is as it was before: no directory, one without a mount, or one with it.
+    """
     descriptor = os.open("/run", os.O_RDONLY | os.O_DIRECTORY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    yield
-    os.close(descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        was_there, was_mounted = os.path.exists(NAMESPACES), is_mounted(NAMESPACES)
+        yield
+        if not was_mounted and is_mounted(NAMESPACES):
+            subprocess.run(["umount", "--lazy", NAMESPACES], check=True)  # a process that was killed may be in it yet
+        if not was_there and os.path.exists(NAMESPACES):
+            os.rmdir(NAMESPACES)
+    finally:
+        os.close(descriptor)
+
+
+def is_mounted(path: str) -> bool:
+    """Not os.path.ismount(), which does not see a mount of a directory onto itself."""
+    return subprocess.run(["findmnt", "--noheadings", "--mountpoint", path], stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_a_network_or_a_namespace_of_that_name(box: Pycontainer, namespaces: None) -> None:
@@ -87,13 +104,9 @@ def test_a_network_or_a_namespace_of_that_name(box: Pycontainer, namespaces: Non
         "hint: pycontainer network rm lab-dns-net",
     ]
     box("network", "rm", "lab-dns-net", check=True)
-    was_there = os.path.exists("/run/netns")
     subprocess.run(["ip", "netns", "add", "lab-network-far"], check=True)
     result = box("lab", "network")
     subprocess.run(["ip", "netns", "delete", "lab-network-far"], check=True)
-    if not was_there:
-        subprocess.run(["umount", "/run/netns"], check=True)
-        os.rmdir("/run/netns")
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.splitlines()[1] == "hint: ip netns delete lab-network-far"
 
