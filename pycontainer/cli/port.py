@@ -9,6 +9,7 @@ from pycontainer.engine import containers, ports
 from pycontainer.engine.config.ports import parse_private
 from pycontainer.engine.repair import open_engine
 from pycontainer.errors import NotFound
+from pycontainer.network.publication import place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ def port(settings: Settings, values: dict[str, Any], operands: list[str]) -> int
     bindings = ports.bound(container)
     if len(operands) == 1:
         for each in bindings:
-            sys.stdout.write(f"{each.port}/{each.protocol} -> {each.host_address}:{each.host_port}\n")
+            sys.stdout.write(f"{each.port}/{each.protocol} -> {place(each.host_address, each.host_port)}\n")
         return 0
 
     def show(text: str) -> None:
         number, protocol = parse_private(text)
-        places = [f"{each.host_address}:{each.host_port}\n" for each in bindings if each.leads_to(number, protocol)]
+        places = [
+            f"{place(each.host_address, each.host_port)}\n" for each in bindings if each.leads_to(number, protocol)
+        ]
         if not places:
             raise NotFound("port", container.name, f"no public port {number}/{protocol} is published")
         sys.stdout.write("".join(places))

@@ -98,7 +98,7 @@ def disconnect(
             _give_way_out(connection, container, heirs[0].network)
     failure = None
     if leased is not None:
-        _unplug(settings, journal, container, leased)
+        _unplug(settings, connection, journal, container, leased)
         ways = [each for each in _others(connection, container, network.name) if _leads_out(connection, each)]
         if ways and container.is_active:
             failure = _lead_out(settings, connection, journal, container, ways[0])
@@ -242,10 +242,16 @@ def _give_way_out(connection: sqlite3.Connection, container: containers.Containe
     connection.execute("UPDATE leases SET way_out = (network = ?) WHERE container_id = ?", (network, container.id))
 
 
-def _unplug(settings: Settings, journal: Journal, container: containers.Container, leased: lease.Lease) -> None:
+def _unplug(
+    settings: Settings,
+    connection: sqlite3.Connection,
+    journal: Journal,
+    container: containers.Container,
+    leased: lease.Lease,
+) -> None:
     """Take the cable away, before the address: nobody else gets that while it can still be reached."""
     if ports.bound(container):
-        published_ports.unpublish(journal, settings.bridge, leased.address)
+        published_ports.unpublish(journal, settings.bridge, ports.addresses(connection, leased))
     with attach.open_route() as route:
         name = names.link_name(container.id, leased.network)
         journal.perform(DeleteLink(route, name, "the container leaves the network"))

@@ -11,7 +11,7 @@ from pycontainer import json_text
 from pycontainer.engine.config.ports import Port, parse_expose
 from pycontainer.errors import UsageError
 from pycontainer.network import lease
-from pycontainer.network.publication import ANY, Binding, Publication, Wanted
+from pycontainer.network.publication import ANY, ANY6, Binding, Publication, Wanted, is_ipv6, place
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -83,16 +83,30 @@ def release(settings: Settings, connection: sqlite3.Connection, container_id: st
 
     if _bindings(json_text.loads(row[0])):
         for leased in lease.leases_of(connection, container_id):
-            ports.unpublish(Journal(), settings.bridge, leased.address)
+            ports.unpublish(Journal(), settings.bridge, addresses(connection, leased))
     containers.set_ports(connection, container_id, [])
+
+
+def addresses(connection: sqlite3.Connection, leased: lease.Lease) -> list[str]:
+    """What a container has in one network: its IPv4 address, and the IPv6 one if there is one."""
+    stored = lease.find(connection, leased.network)
+    address6 = stored.address6(leased.address) if stored is not None else ""
+    return [leased.address, address6] if address6 else [leased.address]
 
 
 def publications(connection: sqlite3.Connection) -> list[Publication]:
     """What the containers publish, all of them: what the maps of the bridge should hold."""
+    from pycontainer.network.ports import led_to
+
+    networks = {each.name: each for each in lease.find_all(connection)}
     rows = connection.execute(
-        "SELECT ports, address FROM containers JOIN leases ON container_id = id WHERE ports != '' AND way_out"
+        "SELECT ports, address, network FROM containers JOIN leases ON container_id = id WHERE ports != '' AND way_out"
     ).fetchall()
-    return [Publication(binding, address) for text, address in rows for binding in _bindings(json_text.loads(text))]
+    return [
+        publication
+        for text, address, network in rows
+        for publication in led_to(_bindings(json_text.loads(text)), address, networks[network].address6(address))
+    ]
 
 
 def stale(connection: sqlite3.Connection, interface: str) -> list[Publication]:
@@ -133,6 +147,22 @@ def bound(container: Container) -> list[Binding]:
     return sorted(found, key=lambda each: (each.port, each.protocol, each.host_address, each.host_port))
 
 
+def drawn(container: Container) -> list[str]:
+    """As a picture shows them: `127.0.0.1:8080 -> 80/tcp`, and one `*:8080 -> 80/tcp` for all addresses."""
+    found = bound(container)
+    everywhere = [
+        {(each.protocol, each.host_port, each.port) for each in found if each.host_address == address}
+        for address in (ANY, ANY6)
+    ]
+    lines: dict[str, None] = {}
+    for each in found:
+        key = (each.protocol, each.host_port, each.port)
+        is_everywhere = each.host_address in (ANY, ANY6) and all(key in one for one in everywhere)
+        where = f"*:{each.host_port}" if is_everywhere else place(each.host_address, each.host_port)
+        lines[f"{where} -> {each.port}/{each.protocol}"] = None
+    return list(lines)
+
+
 def published(container: Container) -> Json:
     """NetworkSettings.Ports of the Engine API: of a container that does not run it is empty."""
     found: Json = {f"{port}/{protocol}": None for protocol, port, _, _ in container.ports}
@@ -152,8 +182,8 @@ def bindings(asked: ContainerConfig) -> Json:
     found: Json = {}
     for wanted in asked.network.ports.published:
         port = f"{wanted.first}-{wanted.last}" if wanted.first != wanted.last else str(wanted.first or "")
-        address = "" if wanted.host_address == ANY else wanted.host_address
-        found.setdefault(f"{wanted.port}/{wanted.protocol}", []).append({"HostIp": address, "HostPort": port})
+        shown = {"HostIp": wanted.host_address, "HostPort": port}
+        found.setdefault(f"{wanted.port}/{wanted.protocol}", []).append(shown)
     return found
 
 
@@ -163,17 +193,18 @@ def summary(container: Container) -> str:
     runs: list[tuple[str, str, int, int]] = []  # host address, protocol, first and last port
     for port, protocol, address, host_port in sorted((row[1], row[0], row[2], row[3]) for row in container.ports):
         if host_port not in (0, port):
-            texts.append(f"{address}:{host_port}->{port}/{protocol}")
+            texts.append(f"{place(address, host_port)}->{port}/{protocol}")
             continue
-        place = next((i for i, run in enumerate(runs) if run[:2] == (address, protocol) and run[3] == port - 1), None)
-        if place is None:
+        at = next((i for i, run in enumerate(runs) if run[:2] == (address, protocol) and run[3] == port - 1), None)
+        if at is None:
             runs.append((address, protocol, port, port))
         else:
-            runs[place] = (*runs[place][:3], port)
+            runs[at] = (*runs[at][:3], port)
     return ", ".join([*map(_run, runs), *texts])
 
 
 def _run(run: tuple[str, str, int, int]) -> str:
     address, protocol, first, last = run
     numbers = str(first) if first == last else f"{first}-{last}"
-    return f"{address}:{numbers}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"
+    where = f"[{address}]" if is_ipv6(address) else address
+    return f"{where}:{numbers}->{numbers}/{protocol}" if address else f"{numbers}/{protocol}"

@@ -15,6 +15,7 @@ import time
 
 from pycontainer.engine import containers, create, start
 from pycontainer.engine.database import open_database
+from pycontainer.engine.relaying import Relaying
 from pycontainer.engine.restart import Backoff
 from pycontainer.engine.settings import Settings
 from pycontainer.engine.wal_index import is_no_space
@@ -99,7 +100,7 @@ def serve(settings: Settings, request: Request, worker: errand.Worker | None) ->
         answer = messages.pack_error(error)
     supervisor.monitor.server.stop_listening()
     if supervisor.is_put_away:
-        messages.close_all(supervisor.reserved)
+        supervisor.give_ports_up()
         containers.unlock(settings.state, container_id, owner)
     # By now nothing is left that --rm, or a next start, would meet. (Otherwise the lock's file tells the next command.)
     if answer is None:
@@ -131,7 +132,6 @@ class Supervisor(Recorder):
     """One container. Its process holds the container's lock.
 
     is_put_away  nothing of it runs any more, and its resources are returned
-    reserved     descriptors that keep ports of the host's for it
     """
 
     def __init__(self, settings: Settings, request: Request, container_id: str, worker: errand.Worker | None) -> None:
@@ -140,7 +140,9 @@ class Supervisor(Recorder):
         self._settings = settings
         self._request = request
         self._id = container_id
-        self.reserved: list[int] = []
+        # Descriptors that keep ports of the host's for it.
+        self._reserved: list[int] = []
+        self._relaying: Relaying | None = None
         self._worker = worker
         if worker is not None:
             worker.watch(self.monitor.loop)
@@ -183,8 +185,21 @@ class Supervisor(Recorder):
         if self.monitor.log is None and described["log"]:
             self.monitor.log = LogWriter(*described["log"])
         ends = len(passed) - described["reserved"]
-        self.reserved += passed[ends:]
+        self._keep(passed[ends:])
         return Run(described, passed[:ends])
+
+    def _keep(self, reserved: list[int]) -> None:
+        """Hold the ports that the first start has reserved."""
+        if reserved:
+            self._reserved = reserved
+            self._relaying = Relaying(self._settings, self._id, self.monitor.loop, reserved)
+
+    def give_ports_up(self) -> None:
+        """From now on the host's ports are anybody's. May be called twice."""
+        if self._relaying is not None:
+            self._relaying.close()
+        messages.close_all(self._reserved)
+        self._reserved = []
 
     def _end(self, status: int) -> bool:
         """Record the end of a run and return what it held, by a child; whether it is to be started again."""

@@ -107,7 +107,7 @@ def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str
 
 def _cable(network: lease.StoredNetwork, leased: lease.Lease, container: containers.Container) -> Cable:
     leads_here = leased.way_out and not network.traits.internal
-    published = [str(each).replace("->", " -> ") for each in ports.bound(container)] if leads_here else []
+    published = ports.drawn(container) if leads_here else []
     host_end = link_name(container.id, network.name)
     return Cable(container.name, leased.address, host_end, leased.link, tuple(leased.aliases), tuple(published))
 

@@ -106,6 +106,8 @@ ATTRIBUTES = {
     "CTA_TUPLE_PROTO": 2,
     "CTA_IP_V4_SRC": 1,
     "CTA_IP_V4_DST": 2,
+    "CTA_IP_V6_SRC": 3,
+    "CTA_IP_V6_DST": 4,
     "CTA_PROTO_NUM": 1,
     "CTA_PROTO_DST_PORT": 3,
     "CTA_ID": 12,
@@ -131,8 +133,11 @@ NESTED = frozenset(
         "CTA_FILTER",
     )
 )
-# Those whose four bytes are an IPv4 address.
-ADDRESSES = frozenset(("IFA_ADDRESS", "IFA_LOCAL", "IFA_BROADCAST", "RTA_GATEWAY", "CTA_IP_V4_SRC", "CTA_IP_V4_DST"))
+# Those whose bytes are an address.
+ADDRESSES = frozenset(
+    ("IFA_ADDRESS", "IFA_LOCAL", "IFA_BROADCAST", "RTA_GATEWAY")
+    + ("CTA_IP_V4_SRC", "CTA_IP_V4_DST", "CTA_IP_V6_SRC", "CTA_IP_V6_DST")
+)
 NLA_F_NESTED = 0x8000
 
 IFF_UP = 1

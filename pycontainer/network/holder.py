@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
-from pycontainer.network.publication import ANY, Binding
+from pycontainer.network.publication import ANY, ANY6, Binding, pack
 
 _LISTEN = "0A"
 _ANY6 = "0" * 32
+_ORDER = -1 if sys.byteorder == "little" else 1
 
 
 def find_holder(binding: Binding) -> str:
@@ -29,7 +31,7 @@ def find_holder(binding: Binding) -> str:
 def _inodes(binding: Binding) -> list[str]:
     """Of the sockets that are bound to the port at an address that overlaps."""
     inodes = []
-    for name in (binding.protocol, f"{binding.protocol}6"):
+    for name in [f"{binding.protocol}6"] if binding.is_ipv6 else [binding.protocol, f"{binding.protocol}6"]:
         try:
             with open(f"/proc/net/{name}") as file:
                 lines = file.read().splitlines()[1:]
@@ -46,8 +48,10 @@ def _inodes(binding: Binding) -> list[str]:
 
 def _overlap(written: str, address: str) -> bool:
     """Whether an address of /proc/net, hexadecimal in the machine's byte order, and one of ours may meet."""
-    own = bytes(reversed(bytes(map(int, address.split("."))))).hex().upper()
-    return address == ANY or written in ("0" * 8, _ANY6) or written.endswith(own)
+    packed = pack(address)
+    # Each 32 bits are a number.
+    own = b"".join(packed[at : at + 4][::_ORDER] for at in range(0, len(packed), 4)).hex().upper()
+    return address in (ANY, ANY6) or written in ("0" * 8, _ANY6) or written.endswith(own)
 
 
 def _link(path: str) -> str:

@@ -8,7 +8,7 @@ import os
 import time
 
 from pycontainer.kernel import files
-from pycontainer.kernel.netfilter import get_rules, get_rules6, get_table, table_comment
+from pycontainer.kernel.netfilter import get_rules, get_table, table_comment
 from pycontainer.kernel.netlink import (
     Link,
     Message,
@@ -158,7 +158,7 @@ class FindRules6(Request):
     reason = "and those of IPv6"
 
     def __init__(self, netlink: Netlink, table: str, count: int) -> None:
-        super().__init__(netlink, get_rules6(table), table, f"nft list table ip6 {table}")
+        super().__init__(netlink, get_rules(table, "ip6"), table, f"nft list table ip6 {table}")
         self.count = count
 
     def execute(self) -> bool:

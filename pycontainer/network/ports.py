@@ -7,6 +7,9 @@ The rules that look into the maps are made with the table (rules.py): to publish
 is to remove it. A socket that the container's monitor holds, bound and not listening, keeps the port from every other
 process; the kernel closes it with the monitor, however that ends. Elements are found again by the container's address,
 so that they can be removed without knowing what had been published.
+
+IPv6 is the same, in a table of family ip6, where the container has an IPv6 address. Where it has none, and for what the
+host sends to ::1, which the kernel does not translate, the socket listens, and what comes there is relayed: relay.py.
 """
 
 from __future__ import annotations
@@ -17,7 +20,17 @@ from pycontainer.errors import Conflict, StepFailed
 from pycontainer.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Link, Netlink
 from pycontainer.network.names import link_name, table_name
 from pycontainer.network.operations import FindLink, SetHairpin
-from pycontainer.network.publication import PROTOCOLS, Binding, Publication, Wanted
+from pycontainer.network.publication import (
+    ANY,
+    ANY6,
+    EVERYWHERE,
+    LOOPBACK6,
+    PROTOCOLS,
+    Binding,
+    Publication,
+    Wanted,
+    place,
+)
 from pycontainer.network.translation import (
     AddElements,
     EnableLocalRouting,
@@ -38,6 +51,8 @@ if TYPE_CHECKING:
     from pycontainer.network.attach import Network
 
 _ATTEMPTS = 100  # at a change of the ruleset between two of somebody else's
+# This host has no IPv6.
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 # Another value of the same key, as older kernels and newer ones say it; or the ruleset has changed meanwhile.
 _IN_THE_WAY = (errno.EBUSY, errno.EEXIST, errno.ERESTART)
 
@@ -48,7 +63,7 @@ class PortTaken(Conflict):
     def __init__(self, binding: Binding, holder: str) -> None:
         super().__init__(
             "publish port",
-            f"{binding.host_address}:{binding.host_port}/{binding.protocol}",
+            f"{place(binding.host_address, binding.host_port)}/{binding.protocol}",
             "address already in use" + (f" by {holder}" if holder else ""),
             f"choose another port of the host's: -p PORT:{binding.port}, or -p {binding.port} for one that is free",
         )
@@ -86,28 +101,60 @@ def reserve(journal: Journal, wanted: list[Wanted]) -> Reserved:
     try:
         # Those with least choice first, so that no other takes what they need.
         for each in sorted(wanted, key=lambda wish: wish.last - wish.first if wish.first else 1 << 16):
-            reserved.add(*_reserve_one(journal, each))
+            for binding, holder in _reserve_one(journal, each):
+                reserved.add(binding, holder)
     except BaseException:
         reserved.close()
         raise
-    reserved.bindings.sort(key=lambda binding: (binding.port, binding.protocol, binding.host_port))
+    reserved.bindings.sort(key=lambda each: (each.port, each.protocol, each.is_ipv6, each.host_port))
     return reserved
 
 
-def _reserve_one(journal: Journal, wanted: Wanted) -> tuple[Binding, _socket.socket]:
-    for host_port in range(wanted.first, wanted.last + 1):
+def _reserve_one(journal: Journal, wanted: Wanted) -> list[tuple[Binding, _socket.socket]]:
+    """One port of the host's, at one address or at both families'. Raises PortTaken, StepFailed."""
+    taken = None
+    # A port that is free of IPv4 may be taken of IPv6; then another one is tried.
+    for host_port in range(wanted.first, wanted.last + 1) if wanted.first else [0] * _ATTEMPTS:
         try:
-            holder = journal.perform(ReservePort(wanted.protocol, wanted.host_address, host_port))
-        except StepFailed as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
-        _, chosen = holder.getsockname()
-        return Binding(wanted.protocol, wanted.port, wanted.host_address, chosen), holder
+            return _reserve_at(journal, wanted, host_port)
+        except _Taken as error:
+            taken = error.binding
     from pycontainer.network.holder import find_holder
 
-    binding = Binding(wanted.protocol, wanted.port, wanted.host_address, wanted.first)
-    raise PortTaken(binding, find_holder(binding))
+    assert taken is not None
+    taken.host_port = taken.host_port if wanted.first == wanted.last else wanted.first
+    raise PortTaken(taken, find_holder(taken))
+
+
+class _Taken(Exception):
+    def __init__(self, binding: Binding) -> None:
+        self.binding = binding
+
+
+def _reserve_at(journal: Journal, wanted: Wanted, host_port: int) -> list[tuple[Binding, _socket.socket]]:
+    """Raises _Taken, StepFailed."""
+    addresses = [wanted.host_address]
+    if wanted.host_address == EVERYWHERE:
+        # SCTP is not relayed, and so not published where nothing would translate it.
+        addresses = [ANY] if wanted.protocol == "sctp" else [ANY, ANY6]
+    held: list[tuple[Binding, _socket.socket]] = []
+    try:
+        for address in addresses:
+            try:
+                holder = journal.perform(ReservePort(wanted.protocol, address, host_port))
+            except StepFailed as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise _Taken(Binding(wanted.protocol, wanted.port, address, host_port)) from None
+                if held and error.errno in _NO_IPV6:
+                    break
+                raise
+            host_port = holder.getsockname()[1]
+            held.append((Binding(wanted.protocol, wanted.port, address, host_port), holder))
+    except BaseException:
+        for _, holder in held:
+            holder.close()
+        raise
+    return held
 
 
 def publish(journal: Journal, network: Network, container_id: str, address: str, bindings: list[Binding]) -> None:
@@ -126,13 +173,27 @@ def publish(journal: Journal, network: Network, container_id: str, address: str,
         link = journal.perform(FindLink(route, name, "its index, by which the next message names it"))
         if isinstance(link, Link):
             journal.perform(SetHairpin(route, name, link.index))
-    publications = [Publication(binding, address) for binding in bindings]
+    publications = led_to(bindings, address, network.address6(address))
     with Netlink(NETLINK_NETFILTER) as netfilter:
         _add(journal, netfilter, network.table, publications)
         for protocol in PROTOCOLS:
-            concerned = [publication for publication in publications if publication.binding.protocol == protocol]
-            if concerned and protocol != "tcp":
-                journal.perform(ForgetFlowsTo(netfilter, protocol, concerned))
+            for family in ("ip", "ip6"):
+                concerned = [
+                    each
+                    for each in publications
+                    if each.binding.protocol == protocol and each.binding.is_ipv6 == (family == "ip6")
+                ]
+                if concerned and protocol != "tcp":
+                    journal.perform(ForgetFlowsTo(netfilter, protocol, concerned, family))
+
+
+def led_to(bindings: list[Binding], address: str, address6: str) -> list[Publication]:
+    """What leads to a container with these addresses, the second "" for none; without what is only relayed."""
+    return [
+        Publication(binding, address6 if binding.is_ipv6 else address)
+        for binding in bindings
+        if not binding.is_ipv6 or (address6 and binding.host_address != LOOPBACK6)
+    ]
 
 
 def _add(journal: Journal, netfilter: Netlink, table: str, publications: list[Publication]) -> None:
@@ -151,12 +212,12 @@ def _add(journal: Journal, netfilter: Netlink, table: str, publications: list[Pu
         leftovers = [each for each in found if each.key() in keys]
 
 
-def unpublish(journal: Journal, interface: str, address: str) -> None:
-    """Take back all that leads to the container at `address`, which must still be leased to it.
+def unpublish(journal: Journal, interface: str, addresses: list[str]) -> None:
+    """Take back all that leads to the container with these addresses, which must still be leased to it.
 
     Nothing to take back is no failure, nor is a table that is gone. Raises StepFailed.
     """
-    withdraw(journal, interface, lambda publication: publication.address == address)
+    withdraw(journal, interface, lambda publication: publication.address in addresses)
 
 
 def withdraw(journal: Journal, interface: str, chosen: Callable[[Publication], bool]) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 # Not hashlib, because that loads OpenSSL.
 import _blake2
 
-from pycontainer.network.publication import MAPS, PROTOCOLS, VALUE, Publication, by_map
+from pycontainer.network.publication import MAPS, MAPS6, PROTOCOLS, VALUE, VALUE6, Publication, by_map
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pycontainer.network.lease import StoredNetwork
 
 # Raised with every change of what `program` writes for the same networks.
-_VERSION = 3
+_VERSION = 4
 
 
 def comment(networks: list[StoredNetwork]) -> str:
@@ -51,10 +51,19 @@ def program(table: str, networks: list[StoredNetwork], published: list[Publicati
         f'add table ip {table} {{ comment "{comment(networks)}"; }}',
         *(f"add map ip {table} {name} {{ type {key} : {VALUE}; }}" for name, key in MAPS.items()),
         *_rules(table, networks),
-        *(f"add element ip {table} {name} {{ {', '.join(map(str, members))} }}" for name, members in by_map(published)),
     ]
+    families = ["ip"]
     if rules6 := _rules6(table, networks):
-        lines += [*drop6(table), f"add table ip6 {table}", *rules6]
+        families.append("ip6")
+        lines += [
+            *drop6(table),
+            f"add table ip6 {table}",
+            *(f"add map ip6 {table} {name} {{ type {key} : {VALUE6}; }}" for name, key in MAPS6.items()),
+            *rules6,
+        ]
+    for family, name, members in by_map(published):
+        if family in families:
+            lines.append(f"add element {family} {table} {name} {{ {', '.join(map(str, members))} }}")
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -70,7 +79,7 @@ def _rules(table: str, networks: list[StoredNetwork]) -> list[str]:
         ]
     lines += [
         f"{chain} publish",
-        *(f"{rule} publish {text}" for text in _LOOK_UP),
+        *(f"{rule} publish {text}" for text in _look_up("ip")),
         f"{chain} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}",
         f"{rule} prerouting ip daddr != 127.0.0.0/8 fib daddr type local jump publish",
         # By number, because nft knows the name dstnat for prerouting only.
@@ -100,16 +109,27 @@ def drop6(table: str) -> list[str]:
 
 
 def _rules6(table: str, networks: list[StoredNetwork]) -> list[str]:
-    """The same for IPv6, where nothing is published; none where no network has IPv6."""
+    """The same for IPv6; none where no network has it.
+
+    ::1 never leaves the host, nor comes from outside: the kernel sees to that, and translates nothing of it (relay.py).
+    """
     networks = [network for network in networks if network.traits.subnet6]
     if not networks:
         return []
     chain, rule = f"add chain ip6 {table}", f"add rule ip6 {table}"
     lines = [
         f"{chain} guard {{ type filter hook prerouting priority raw; policy accept; }}",
+        f"{chain} publish",
+        *(f"{rule} publish {text}" for text in _look_up("ip6")),
+        f"{chain} prerouting {{ type nat hook prerouting priority dstnat; policy accept; }}",
+        # What is sent to such an address has such a one itself, which leads no further than the link: it is relayed.
+        f"{rule} prerouting ip6 daddr != fe80::/10 fib daddr type local jump publish",
+        f"{chain} output {{ type nat hook output priority -100; policy accept; }}",
+        f"{rule} output ip6 daddr != {{ ::1, fe80::/10 }} fib daddr type local jump publish",
         f"{chain} forward {{ type filter hook forward priority filter; policy accept; }}",
         f"{chain} postrouting {{ type nat hook postrouting priority srcnat; policy accept; }}",
     ]
+    ours = ", ".join(network.traits.subnet6 for network in networks)
     for network in networks:
         bridge, subnet = f'"{network.interface}"', network.traits.subnet6
         lines.append(f'{rule} guard iifname != {{ "lo", {bridge} }} ip6 daddr {subnet} drop')
@@ -122,13 +142,15 @@ def _rules6(table: str, networks: list[StoredNetwork]) -> list[str]:
             ]
         elif network.traits.masquerade:
             lines.append(f"{rule} postrouting ip6 saddr {subnet} oifname != {bridge} masquerade")
+        lines.append(f"{rule} postrouting oifname {bridge} ct status dnat ip6 saddr {{ {ours} }} masquerade")
     return lines
 
 
-_LOOK_UP = [
-    f"meta l4proto {{ {', '.join(PROTOCOLS)} }} dnat to {key} map @{name}"
-    for key, name in (
-        ("ip daddr . meta l4proto . th dport", "published_at"),
-        ("meta l4proto . th dport", "published"),
-    )
-]
+def _look_up(family: str) -> list[str]:
+    return [
+        f"meta l4proto {{ {', '.join(PROTOCOLS)} }} dnat to {key} map @{name}"
+        for key, name in (
+            (f"{family} daddr . meta l4proto . th dport", "published_at"),
+            ("meta l4proto . th dport", "published"),
+        )
+    ]

@@ -20,13 +20,25 @@ from pycontainer.kernel.netfilter import (
     parse_elements,
 )
 from pycontainer.kernel.netlink import Message, Netlink
-from pycontainer.network.lease import pack_address
 from pycontainer.network.operations import EnableSetting, NetworkOperation, ReadSetting
-from pycontainer.network.publication import ANY, MAPS, PROTOCOLS, Publication, by_map
+from pycontainer.network.publication import (
+    ANY,
+    ANY6,
+    MAPS,
+    MAPS6,
+    PROTOCOLS,
+    Publication,
+    by_map,
+    is_ipv6,
+    pack,
+    place,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_BACKLOG = 128  # connections that wait until they are relayed
 
 
 class ReservePort(NetworkOperation):
@@ -39,7 +51,7 @@ class ReservePort(NetworkOperation):
         self.protocol = protocol
         self.host_address = host_address
         self.host_port = host_port
-        self.path = f"{host_address}:{host_port}/{protocol}"
+        self.path = f"{place(host_address, host_port)}/{protocol}"
         if protocol == "sctp":
             self.hint = "the container needs SCTP of the kernel as well: modprobe sctp"
 
@@ -53,36 +65,60 @@ class ReservePort(NetworkOperation):
         return self.protocol == "tcp" and self.host_port != 0
 
     def execute(self) -> _socket.socket:
+        family = "AF_INET6" if is_ipv6(self.host_address) else "AF_INET"
         kind: int = getattr(_socket, self._type)
-        holder = _socket.socket(_socket.AF_INET, kind | _socket.SOCK_CLOEXEC, PROTOCOLS[self.protocol])
+        holder = _socket.socket(getattr(_socket, family), kind | _socket.SOCK_CLOEXEC, PROTOCOLS[self.protocol])
         number = holder.fileno()
-        record.made("socket", ["AF_INET", f"{self._type}|SOCK_CLOEXEC", f"IPPROTO_{self.protocol.upper()}"], number)
+        record.made("socket", [family, f"{self._type}|SOCK_CLOEXEC", f"IPPROTO_{self.protocol.upper()}"], number)
         record.name(number, f"port {self.path}")
         try:
-            if self._may_linger:
-                _reuse(holder, 1)
-            port, address = f"htons({self.host_port})", f'inet_addr("{self.host_address}")'
-            place = f"{{sa_family=AF_INET, sin_port={port}, sin_addr={address}}}"
-            _make("bind", holder, [place, "16"], holder.bind, (self.host_address, self.host_port))
-            if self._may_linger:
-                # Others that set SO_REUSEADDR could still bind the same port: listen(2) is what only one gets, and
-                # what it keeps once the option is off. Then no more, because nobody is there to accept anything.
-                _make("listen", holder, ["0"], holder.listen, 0)
-                _reuse(holder, 0)
-                _make("shutdown", holder, ["SHUT_RD"], holder.shutdown, _socket.SHUT_RD)
+            if is_ipv6(self.host_address):
+                self._bind6(holder)
+            else:
+                self._bind(holder)
         except BaseException:
             holder.close()
             raise
         return holder
+
+    def _bind(self, holder: _socket.socket) -> None:
+        if self._may_linger:
+            _set(holder, "SOL_SOCKET", "SO_REUSEADDR", 1)
+        port, address = f"htons({self.host_port})", f'inet_addr("{self.host_address}")'
+        where = f"{{sa_family=AF_INET, sin_port={port}, sin_addr={address}}}"
+        _make("bind", holder, [where, "16"], holder.bind, (self.host_address, self.host_port))
+        if self._may_linger:
+            # Others that set SO_REUSEADDR could still bind the same port: listen(2) is what only one gets, and
+            # what it keeps once the option is off. Then no more, because nobody is there to accept anything.
+            _make("listen", holder, ["0"], holder.listen, 0)
+            _set(holder, "SOL_SOCKET", "SO_REUSEADDR", 0)
+            _make("shutdown", holder, ["SHUT_RD"], holder.shutdown, _socket.SHUT_RD)
+
+    def _bind6(self, holder: _socket.socket) -> None:
+        """Of IPv6 it serves, too: what comes from ::1, or to a container without IPv6, is relayed. See relay.py."""
+        # The same port of IPv4 is another socket's, or another program's.
+        _set(holder, "IPPROTO_IPV6", "IPV6_V6ONLY", 1)
+        if self.protocol == "tcp":
+            _set(holder, "SOL_SOCKET", "SO_REUSEADDR", 1)
+        else:
+            # Which of its own addresses was meant, so that the answer comes from there.
+            _set(holder, "IPPROTO_IPV6", "IPV6_RECVPKTINFO", 1)
+        address = f'inet_pton(AF_INET6, "{self.host_address}", &sin6_addr)'
+        where = f"{{sa_family=AF_INET6, sin6_port=htons({self.host_port}), sin6_flowinfo=htonl(0), {address}, "
+        shown = [f"{where}sin6_scope_id=0}}", "28"]
+        _make("bind", holder, shown, holder.bind, (self.host_address, self.host_port, 0, 0))
+        if self.protocol == "tcp":
+            _make("listen", holder, [str(_BACKLOG)], holder.listen, _BACKLOG)
+            _set(holder, "SOL_SOCKET", "SO_REUSEADDR", 0)
 
 
 def _make(call: str, holder: _socket.socket, shown: list[str], function: Callable[..., None], *values: object) -> None:
     record.make(call, lambda: [record.descriptor(holder.fileno()), *shown], function, *values)
 
 
-def _reuse(holder: _socket.socket, on: int) -> None:
-    shown = ["SOL_SOCKET", "SO_REUSEADDR", f"[{on}]", "4"]
-    _make("setsockopt", holder, shown, holder.setsockopt, _socket.SOL_SOCKET, _socket.SO_REUSEADDR, on)
+def _set(holder: _socket.socket, level: str, option: str, value: int) -> None:
+    numbers: tuple[int, int] = (getattr(_socket, level), getattr(_socket, option))
+    _make("setsockopt", holder, [level, option, f"[{value}]", "4"], holder.setsockopt, *numbers, value)
 
 
 class ReadLocalRouting(ReadSetting):
@@ -132,10 +168,10 @@ class AddElements(Transaction):
         removed = removal(table, leftovers)
         added = [
             (
-                new_elements(table, name, [(each.key(), each.value()) for each in members]),
-                f"nft 'add element ip {table} {name} {{ {', '.join(map(str, members))} }}'",
+                new_elements(table, name, [(each.key(), each.value()) for each in members], family),
+                f"nft 'add element {family} {table} {name} {{ {', '.join(map(str, members))} }}'",
             )
-            for name, members in by_map(publications)
+            for family, name, members in by_map(publications)
         ]
         messages, commands = zip(*removed, *added, strict=True)
         super().__init__(netlink, table, list(messages), list(commands), expected)
@@ -162,15 +198,18 @@ def removal(table: str, publications: list[Publication]) -> list[tuple[Message, 
     """Messages that remove elements, each with nft's words for it."""
     return [
         (
-            del_elements(table, name, [each.key() for each in members]),
-            f"nft 'delete element ip {table} {name} {{ {', '.join(each.key_text() for each in members)} }}'",
+            del_elements(table, name, [each.key() for each in members], family),
+            f"nft 'delete element {family} {table} {name} {{ {', '.join(each.key_text() for each in members)} }}'",
         )
-        for name, members in by_map(publications)
+        for family, name, members in by_map(publications)
     ]
 
 
+_ALL_MAPS = [*(("ip", name) for name in MAPS), *(("ip6", name) for name in MAPS6)]
+
+
 class ListElements(NetworkOperation):
-    """Its result: the generation of the ruleset, and all that is published. Without the table that is nothing."""
+    """Its result: the generation of the ruleset, and all that is published. Without the tables that is nothing."""
 
     step = "list published ports"
 
@@ -180,19 +219,29 @@ class ListElements(NetworkOperation):
         self.reason = reason
 
     def shell(self) -> str:
-        return "\n".join(f"nft list map ip {self.path} {name}" for name in MAPS)
+        return "\n".join(f"nft list map {family} {self.path} {name}" for family, name in _ALL_MAPS)
 
     def execute(self) -> tuple[bytes, list[Publication]]:
         try:
             # First, because a change after it makes a transaction that expects it fail.
             number = generation(self.netlink.request(get_generation())[0])
-            payloads = [each for name in MAPS for each in self.netlink.dump(get_elements(self.path, name))]
         except OSError as error:
-            # Somebody flushed the rules, or the kernel has not even loaded nf_tables.
-            if error.errno in (errno.ENOENT, errno.EINVAL):
+            # The kernel has not even loaded nf_tables.
+            if error.errno == errno.EINVAL:
                 return b"", []
             raise
-        return number, [Publication.parse(*pair) for payload in payloads for pair in parse_elements(payload)]
+        pairs = [pair for family, name in _ALL_MAPS for pair in self._elements(family, name)]
+        return number, [Publication.parse(*pair) for pair in pairs]
+
+    def _elements(self, family: str, name: str) -> list[tuple[bytes, bytes]]:
+        try:
+            payloads = self.netlink.dump(get_elements(self.path, name, family))
+        except OSError as error:
+            # Somebody flushed the rules, or no network has IPv6.
+            if error.errno in (errno.ENOENT, errno.EINVAL):
+                return []
+            raise
+        return [pair for payload in payloads for pair in parse_elements(payload)]
 
 
 class ForgetFlows(NetworkOperation):
@@ -229,15 +278,16 @@ class ForgetFlows(NetworkOperation):
 
 
 class ForgetFlowsTo(ForgetFlows):
-    """Those that went to the published ports of one protocol before these were published."""
+    """Those that went to the published ports of one protocol and family (ip, ip6) before these were published."""
 
     reason = "what has been coming to the port all the time would go on to where it went before"
 
-    def __init__(self, netlink: Netlink, protocol: str, publications: list[Publication]) -> None:
+    def __init__(self, netlink: Netlink, protocol: str, publications: list[Publication], family: str) -> None:
         ports = {publication.binding.host_port for publication in publications}
         one = next(iter(ports)) if len(ports) == 1 else 0
-        message = get_flows_to(PROTOCOLS[protocol], one)
-        commands = [f"conntrack -D -p {protocol} --orig-port-dst {port}" for port in sorted(ports)]
+        message = get_flows_to(PROTOCOLS[protocol], one, family)
+        option = " -f ipv6" if family == "ip6" else ""
+        commands = [f"conntrack -D{option} -p {protocol} --orig-port-dst {port}" for port in sorted(ports)]
         super().__init__(netlink, message, ", ".join(map(str, sorted(ports))) + f"/{protocol}", "\n".join(commands))
         self.places = {
             (publication.binding.host_address, publication.binding.host_port) for publication in publications
@@ -247,7 +297,8 @@ class ForgetFlowsTo(ForgetFlows):
         if (flow.address, flow.port) in self.places:
             return True
         # What only passes through to the same port elsewhere is none of ours.
-        return (ANY, flow.port) in self.places and _is_local(flow.address)
+        anywhere = ANY6 if is_ipv6(flow.address) else ANY
+        return (anywhere, flow.port) in self.places and _is_local(flow.address)
 
 
 class ForgetFlowsFrom(ForgetFlows):
@@ -256,8 +307,9 @@ class ForgetFlowsFrom(ForgetFlows):
     reason = "what is still being sent to the container must not reach the next one with its address"
 
     def __init__(self, netlink: Netlink, address: str) -> None:
-        message = get_flows_answered_by(pack_address(address))
-        super().__init__(netlink, message, address, f"conntrack -D --reply-src {address}")
+        option = " -f ipv6" if is_ipv6(address) else ""
+        command = f"conntrack -D{option} --reply-src {address}"
+        super().__init__(netlink, get_flows_answered_by(pack(address)), address, command)
 
     def concerns(self, flow: Flow) -> bool:
         return True
@@ -265,7 +317,8 @@ class ForgetFlowsFrom(ForgetFlows):
 
 def _is_local(address: str) -> bool:
     """Whether it is one of the host's: then a socket can be bound to it."""
-    probe = _socket.socket(_socket.AF_INET, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
+    family = _socket.AF_INET6 if is_ipv6(address) else _socket.AF_INET
+    probe = _socket.socket(family, _socket.SOCK_DGRAM | _socket.SOCK_CLOEXEC)
     try:
         probe.bind((address, 0))
     except OSError:

@@ -6,6 +6,7 @@ neighbour 192.0.2.9 ═══ 192.0.2.1 host 10.99.0.1 ═══ 10.99.0.2 first
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import select
@@ -322,21 +323,21 @@ def test_taking_back_leaves_what_is_others(lan: Lan) -> None:
     server = lan.serve(lan.containers[FIRST], 80)
     lan.publish(binding(), binding(8081, address="127.0.0.1"), binding(8082, 53, protocol="udp"))
     lan.publish(binding(9090), address=SECOND)
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     assert elements() == {f"tcp . 9090 : {SECOND} . 80"}
     assert not lan.seen(lan.neighbour, HOST, 8080, server)
-    ports.unpublish(Journal(), BRIDGE, FIRST)
-    ports.unpublish(Journal(), BRIDGE, SECOND)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
+    ports.unpublish(Journal(), BRIDGE, [SECOND])
     assert elements() == set()
 
 
 def test_taking_back_without_rules_is_no_failure(lan: Lan) -> None:
     lan.publish(binding())
     shell("nft flush ruleset")
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     # Rules of an older version, which had no maps.
     shell(f"nft add table ip {TABLE}")
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     with pytest.raises(StepFailed, match="flushed the nft rules"):
         lan.publish(binding())
 
@@ -347,7 +348,7 @@ def test_many_ports_at_once(lan: Lan) -> None:
     assert len(elements()) == 1000
     server = lan.serve(lan.containers[FIRST], 20999)
     assert lan.seen(lan.neighbour, HOST, 20999, server)
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     assert elements() == set()
 
 
@@ -357,7 +358,7 @@ def test_what_a_killed_container_has_left_gives_way(lan: Lan) -> None:
     expected = {f"tcp . 8080 : {SECOND} . 8000", f"tcp . 8082 : {SECOND} . 80", f"tcp . 8081 : {FIRST} . 80"}
     assert elements() == expected
     # And whoever puts it away now takes only its own.
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     assert elements() == {element for element in expected if FIRST not in element}
 
 
@@ -381,7 +382,7 @@ class Meddling(Journal):
 def test_taking_back_while_another_takes_the_port_over(lan: Lan) -> None:
     lan.publish(binding())
     journal = Meddling("RemoveElements", lambda: lan.publish(binding(), address=SECOND))
-    ports.unpublish(journal, BRIDGE, FIRST)
+    ports.unpublish(journal, BRIDGE, [FIRST])
     assert elements() == {f"tcp . 8080 : {SECOND} . 80"}
     assert journal.steps == ["ListElements", "RemoveElements", "ListElements"]
 
@@ -394,7 +395,7 @@ def test_publishing_while_what_is_left_is_taken_back(lan: Lan) -> None:
             # Behind the look at what is in the way.
             result = super().perform(operation)
             if type(operation).__name__ == "ListElements":
-                ports.unpublish(Journal(), BRIDGE, FIRST)
+                ports.unpublish(Journal(), BRIDGE, [FIRST])
             return result
 
     journal = TakesBack("", lambda: None)
@@ -421,7 +422,7 @@ def test_udp_that_keeps_coming_follows_the_container(lan: Lan) -> None:
     lan.publish(published)
     assert follows(first)
     # The next container has the address, and has published nothing.
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     assert not follows(first)
     lan.publish(published, address=SECOND)
     assert follows(second)
@@ -487,7 +488,7 @@ def test_shell_lines_do_the_same(lan: Lan) -> None:
         states.append(
             shell(f"nft list table ip {TABLE}; bridge -d link show; cat /proc/sys/net/ipv4/conf/*/route_localnet")
         )
-        ports.unpublish(journal, BRIDGE, FIRST)
+        ports.unpublish(journal, BRIDGE, [FIRST])
         assert elements() == set()
     assert states[0] == states[1]
     assert "hairpin on" in states[0]
@@ -514,6 +515,7 @@ def test_any_port_is_one_that_is_free() -> None:
     reserved = ports.reserve(Journal(), [Wanted(protocol, 80) for protocol in ("tcp", "udp") for _ in range(50)])
     chosen = {(each.protocol, each.host_port) for each in reserved.bindings}
     assert len(chosen) == 100
+    assert len(reserved.bindings) == 200, "each of them of IPv4 and of IPv6"
     assert all(low <= port <= high for _, port in chosen)
     reserved.close()
 
@@ -549,6 +551,43 @@ def test_nobody_else_gets_a_reserved_port(protocol: str, address: str, option: i
         other.bind((address, port))
 
 
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+@pytest.mark.parametrize("option", [0, socket.SO_REUSEADDR, socket.SO_REUSEPORT])
+def test_nobody_else_gets_a_reserved_port_of_ipv6(protocol: str, option: int) -> None:
+    reserved = ports.reserve(Journal(), [Wanted(protocol, 80, first=8080, last=8080)])
+    assert list(map(str, reserved.bindings)) == [f"{ANY}:8080->80/{protocol}", f"[::]:8080->80/{protocol}"]
+    with socket.socket(socket.AF_INET6, TYPES[protocol]) as other:
+        other.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if option:
+            other.setsockopt(socket.SOL_SOCKET, option, 1)
+        with pytest.raises(OSError, match="Address already in use"):
+            other.bind(("::1", 8080))
+        reserved.close()
+        other.bind(("::1", 8080))
+
+
+def test_a_port_that_is_free_of_ipv4_only() -> None:
+    with socket.create_server(("::1", 8000), family=socket.AF_INET6):
+        with pytest.raises(ports.PortTaken, match=r"\[::\]:8000/tcp: address already in use by .*\(pid \d+\)"):
+            ports.reserve(Journal(), [Wanted("tcp", 80, first=8000, last=8000)])
+        assert held(Wanted("tcp", 80, first=8000, last=8001)) == ["0.0.0.0:8001->80/tcp", "[::]:8001->80/tcp"]
+        assert held(Wanted("tcp", 80, ANY, 8000, 8000), Wanted("tcp", 80, "::1", 8001, 8001))
+
+
+def test_a_host_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    execute = ports.ReservePort.execute
+
+    def refuse(self: ports.ReservePort) -> object:
+        if ":" in self.host_address:
+            raise OSError(errno.EAFNOSUPPORT, "")
+        return execute(self)
+
+    monkeypatch.setattr(ports.ReservePort, "execute", refuse)
+    assert held(Wanted("tcp", 80, first=8080, last=8080)) == ["0.0.0.0:8080->80/tcp"]
+    with pytest.raises(StepFailed, match=r"reserve port: \[::1\]:8080/tcp: address family not supported"):
+        held(Wanted("tcp", 80, "::1", 8080, 8080))
+
+
 def test_a_reserved_port_does_not_answer() -> None:
     reserved = ports.reserve(Journal(), [Wanted("tcp", 80, ANY, 8080, 8080)])
     with socket.socket() as client, pytest.raises(ConnectionRefusedError):
@@ -579,7 +618,7 @@ def test_a_port_that_a_process_has_is_an_error_that_names_it(protocol: str, fami
             server.listen()
         comm = Path("/proc/self/comm").read_text().strip()
         with pytest.raises(ports.PortTaken) as caught:
-            ports.reserve(Journal(), [Wanted(protocol, 80), Wanted(protocol, 80, ANY, 8080, 8080)])
+            ports.reserve(Journal(), [Wanted(protocol, 80), Wanted(protocol, 80, first=8080, last=8080)])
     assert caught.value.message == (
         f"publish port: 0.0.0.0:8080/{protocol}: address already in use by {comm} (pid {os.getpid()})"
     )
@@ -613,5 +652,5 @@ def test_a_killed_monitor_leaves_elements_and_no_socket(lan: Lan) -> None:
     os.waitpid(child, 0)
     assert elements() == {f"tcp . 8080 : {FIRST} . 80"}
     assert held(Wanted("tcp", 80, ANY, 8080, 8080))
-    ports.unpublish(Journal(), BRIDGE, FIRST)
+    ports.unpublish(Journal(), BRIDGE, [FIRST])
     assert elements() == set()

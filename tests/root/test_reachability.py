@@ -14,25 +14,27 @@ from conftest import Pycontainer, end_processes
 
 # What the host and its neighbour call each other: TEST-NET-2, RFC 5737.
 HOST, NEIGHBOUR = "198.51.100.1", "198.51.100.2"
+HOST6, NEIGHBOUR6 = "2001:db8:5::1", "2001:db8:5::2"  # RFC 3849
 PORT = 80
 
 # Answers each client with its address, by both protocols, until it is ended.
 SERVER = """
 import select, socket, sys
 port = int(sys.argv[1])
-tcp = socket.create_server(("", port))
-udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+tcp = socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+udp = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+udp.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
 udp.bind(("", port))
 print("ready", flush=True)
 while True:
     for ready in select.select([tcp, udp], [], [])[0]:
         if ready is tcp:
             connection, peer = tcp.accept()
-            connection.sendall(peer[0].encode())
+            connection.sendall(peer[0].removeprefix('::ffff:').encode())
             connection.close()
         else:
             _, peer = udp.recvfrom(10)
-            udp.sendto(peer[0].encode(), peer)
+            udp.sendto(peer[0].removeprefix('::ffff:').encode(), peer)
 """
 
 # Asks all places at once: which of them have answered, and as whom each has seen it.
@@ -42,7 +44,7 @@ def ask(place):
     protocol, address, port = place
     try:
         kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-        with socket.socket(socket.AF_INET, kind) as client:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind) as client:
             client.settimeout(1.5)
             client.connect((address, port))
             if protocol == "udp":
@@ -66,11 +68,13 @@ def neighbour() -> Iterator[int]:
         link = f"out{os.getpid() % 100000}"
         try:
             shell(f"ip link add {link} type veth peer name up0 netns {holder.pid}")
-            shell(f"ip address add {HOST}/30 dev {link}; ip link set {link} up")
+            shell(f"ip address add {HOST}/30 dev {link}; ip -6 address add {HOST6}/64 dev {link} nodad")
+            shell(f"ip link set {link} up")
             inside = f"nsenter -t {holder.pid} -n ip"
-            shell(f"{inside} address add {NEIGHBOUR}/30 dev up0; {inside} link set up0 up; {inside} link set lo up")
+            shell(f"{inside} address add {NEIGHBOUR}/30 dev up0; {inside} -6 address add {NEIGHBOUR6}/64 dev up0 nodad")
+            shell(f"{inside} link set up0 up; {inside} link set lo up")
             # It knows the way to everything behind this host.
-            shell(f"{inside} route add default via {HOST}")
+            shell(f"{inside} route add default via {HOST}; {inside} -6 route add default via {HOST6}")
             yield holder.pid
         finally:
             holder.send_signal(signal.SIGKILL)
@@ -82,11 +86,14 @@ def shell(script: str) -> None:
 
 
 class Net:
-    def __init__(self, pycontainer: Pycontainer, neighbour: int) -> None:
+    def __init__(self, pycontainer: Pycontainer, neighbour: int, network: tuple[str, ...]) -> None:
+        """network: options of the one that the server is in."""
         self.pycontainer = pycontainer
-        for name in ("one", "two"):
-            pycontainer("network", "create", name, check=True)
-        published = [f"{address}0:{PORT}/{protocol}" for address in ("", "127.0.0.1:") for protocol in ("tcp", "udp")]
+        for name, *options in (("one", *network), ("two",)):
+            pycontainer("network", "create", *options, name, check=True)
+        published = [
+            f"{address}0:{PORT}/{protocol}" for address in ("", "127.0.0.1:", "[::1]:") for protocol in ("tcp", "udp")
+        ]
         options = [word for text in published for word in ("-p", text)]
         self.start("server", "--network", "one", *options)
         self.start("friend", "--network", "one")
@@ -96,7 +103,8 @@ class Net:
         self.processes |= {
             name: self.inspect(name)["State"]["Pid"] for name in ("server", "friend", "stranger", "default")
         }
-        self.address = self.inspect("server")["NetworkSettings"]["Networks"]["one"]["IPAddress"]
+        inside = self.inspect("server")["NetworkSettings"]["Networks"]["one"]
+        self.address, self.address6 = inside["IPAddress"], inside["GlobalIPv6Address"]
 
     def start(self, name: str, *options: str) -> None:
         self.pycontainer("run", "-d", "--name", name, *options, "busybox", "sleep", "1000", check=True)
@@ -121,8 +129,8 @@ class Net:
 
 
 @pytest.fixture
-def net(busybox: str, pycontainer: Pycontainer, neighbour: int) -> Iterator[Net]:
-    made = Net(pycontainer, neighbour)
+def net(busybox: str, pycontainer: Pycontainer, neighbour: int, request: pytest.FixtureRequest) -> Iterator[Net]:
+    made = Net(pycontainer, neighbour, getattr(request, "param", ()))
     command = ["nsenter", "-t", str(made.processes["server"]), "-n", sys.executable, "-ISc", SERVER, str(PORT)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
         assert server.stdout
@@ -130,9 +138,12 @@ def net(busybox: str, pycontainer: Pycontainer, neighbour: int) -> Iterator[Net]
         yield made
         server.kill()
     end_processes(pycontainer.environment)
+    # With the last that has IPv6 goes its forwarding.
+    pycontainer("network", "rm", "one", "two", check=True)
 
 
 ANYWHERE, LOOPBACK = "0.0.0.0", "127.0.0.1"
+ANYWHERE6, LOOPBACK6 = "::", "::1"
 
 
 def test_every_cell(net: Net) -> None:
@@ -170,6 +181,34 @@ def test_every_cell(net: Net) -> None:
                 wrong.append(f"{who} -> {place}: seen as {seen}")
     assert not wrong, "\n".join(wrong)
     assert cells >= 70
+
+
+@pytest.mark.parametrize("net", [(), ("--ipv6",)], indirect=True, ids=["IPv4 only", "with IPv6"])
+def test_every_cell_of_ipv6(net: Net) -> None:
+    """The server sees the neighbour's own address where it has IPv6 itself, and the bridge's where it is relayed."""
+    has_ipv6 = bool(net.address6)
+    wrong = []
+    for who in ("host", "friend", "stranger", "neighbour"):
+        places: list[tuple[str, str, int]] = []
+        expected: list[bool] = []
+        for protocol in ("tcp", "udp"):
+            wide, narrow, narrow4 = (net.port(protocol, each) for each in (ANYWHERE6, LOOPBACK6, LOOPBACK))
+            assert wide == net.port(protocol, ANYWHERE), "one port for both"
+            # Who has an address of IPv6 at all.
+            is_able = who in ("host", "neighbour") or (who == "friend" and has_ipv6)
+            places += [(protocol, HOST6, wide), (protocol, HOST6, narrow), (protocol, HOST6, narrow4)]
+            expected += [is_able, False, False]
+            places += [(protocol, LOOPBACK6, wide), (protocol, LOOPBACK6, narrow), (protocol, LOOPBACK6, narrow4)]
+            expected += [who == "host", who == "host", False]
+            if has_ipv6:
+                places.append((protocol, net.address6, PORT))
+                expected.append(who in ("host", "friend"))
+        for place, wanted, seen in zip(places, expected, net.ask(who, places), strict=True):
+            if bool(seen) != wanted:
+                wrong.append(f"{who} -> {place}: {seen or 'no answer'}")
+            if seen and who == "neighbour" and seen != (NEIGHBOUR6 if has_ipv6 else net.gateway("one")):
+                wrong.append(f"{who} -> {place}: seen as {seen}")
+    assert not wrong, "\n".join(wrong)
 
 
 def test_a_users_rule_filters_what_is_published(net: Net) -> None:

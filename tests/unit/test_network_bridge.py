@@ -163,13 +163,18 @@ def test_rules_of_ipv6_are_there_where_a_network_has_it() -> None:
         "ip6 " in line for line in ruleset.program("t", [STORED, INTERNAL], []).splitlines() if "icmp" not in line
     )
     lines = ruleset.program("t", [STORED, SIX], []).splitlines()
-    assert ruleset.count6([STORED, SIX]) == 3 and ruleset.count6([STORED]) == 0
+    assert ruleset.count6([STORED, SIX]) == 8 and ruleset.count6([STORED]) == 0
     assert lines.index("add table ip6 t") < lines.index("delete table ip6 t")
     assert 'add rule ip6 t guard iifname != { "lo", "pyc-6" } ip6 daddr fd12:3456:789a::/64 drop' in lines
     assert 'add rule ip6 t postrouting ip6 saddr fd12:3456:789a::/64 oifname != "pyc-6" masquerade' in lines
     assert ruleset.comment([STORED, SIX]) != ruleset.comment([STORED])
+    led = Publication(Binding("tcp", 80, "::", 8080), "fd12:3456:789a::2")
+    element = "add element ip6 t published { tcp . 8080 : fd12:3456:789a::2 . 80 }"
+    assert element in ruleset.program("t", [STORED, SIX], [led]).splitlines()
     inside = StoredNetwork(
         "six", "pyc-6", "10.99.32.0/20", "10.99.32.1", "s" * 64, 2.0, Traits(internal=True, subnet6="fd00::/64")
     )
     rules = [line for line in ruleset.program("t", [inside], []).splitlines() if line.startswith("add rule ip6 ")]
-    assert sum(" forward " in line for line in rules) == 2 and not any("masquerade" in line for line in rules)
+    assert sum(" forward " in line for line in rules) == 2 and not any(
+        "masquerade" in line and "ct status dnat" not in line for line in rules
+    )

@@ -10,9 +10,10 @@ import pytest
 from pycontainer.engine import ports
 from pycontainer.engine.config import ports as options
 from pycontainer.errors import UsageError
+from pycontainer.network.ports import led_to
 from pycontainer.network.publication import Binding, Publication, Wanted, by_map
 
-ANY = "0.0.0.0"
+ANY, EVERYWHERE = "0.0.0.0", ""
 
 
 def words(wanted: list[Wanted]) -> list[tuple[object, ...]]:
@@ -22,18 +23,22 @@ def words(wanted: list[Wanted]) -> list[tuple[object, ...]]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("80", [("tcp", 80, ANY, 0, 0)]),
-        ("80/udp", [("udp", 80, ANY, 0, 0)]),
-        ("8080:80", [("tcp", 80, ANY, 8080, 8080)]),
-        ("8080:80/TCP", [("tcp", 80, ANY, 8080, 8080)]),
-        (":80", [("tcp", 80, ANY, 0, 0)]),
-        ("0:80", [("tcp", 80, ANY, 0, 0)]),
+        ("80", [("tcp", 80, EVERYWHERE, 0, 0)]),
+        ("80/udp", [("udp", 80, EVERYWHERE, 0, 0)]),
+        ("8080:80", [("tcp", 80, EVERYWHERE, 8080, 8080)]),
+        ("8080:80/TCP", [("tcp", 80, EVERYWHERE, 8080, 8080)]),
+        (":80", [("tcp", 80, EVERYWHERE, 0, 0)]),
+        ("0:80", [("tcp", 80, EVERYWHERE, 0, 0)]),
         ("127.0.0.1:8080:80/sctp", [("sctp", 80, "127.0.0.1", 8080, 8080)]),
         ("127.0.0.1::80", [("tcp", 80, "127.0.0.1", 0, 0)]),
         ("0.0.0.0:1:65535", [("tcp", 65535, ANY, 1, 1)]),
-        ("80-81", [("tcp", 80, ANY, 0, 0), ("tcp", 81, ANY, 0, 0)]),
-        ("8080-8081:80-81/udp", [("udp", 80, ANY, 8080, 8080), ("udp", 81, ANY, 8081, 8081)]),
-        ("8000-8010:80", [("tcp", 80, ANY, 8000, 8010)]),
+        ("80-81", [("tcp", 80, EVERYWHERE, 0, 0), ("tcp", 81, EVERYWHERE, 0, 0)]),
+        ("8080-8081:80-81/udp", [("udp", 80, EVERYWHERE, 8080, 8080), ("udp", 81, EVERYWHERE, 8081, 8081)]),
+        ("8000-8010:80", [("tcp", 80, EVERYWHERE, 8000, 8010)]),
+        ("[::1]:8080:80", [("tcp", 80, "::1", 8080, 8080)]),
+        ("[::1]::80/udp", [("udp", 80, "::1", 0, 0)]),
+        ("[::]:80:80", [("tcp", 80, "::", 80, 80)]),
+        ("[2001:DB8:0::1]:80-81:90-91", [("tcp", 90, "2001:db8::1", 80, 80), ("tcp", 91, "2001:db8::1", 81, 81)]),
         ("127.0.0.1:80-81:90-91", [("tcp", 90, "127.0.0.1", 80, 80), ("tcp", 91, "127.0.0.1", 81, 81)]),
     ],
 )
@@ -60,11 +65,17 @@ def test_publish(text: str, expected: list[tuple[object, ...]]) -> None:
         ("80/icmp", "unknown protocol 'icmp'"),
         ("80/", "unknown protocol ''"),
         ("80/tcp/udp", "unknown protocol 'tcp/udp'"),
-        ("localhost:80:80", "'localhost' is not an IPv4 address"),
-        ("1.2.3:80:80", "'1.2.3' is not an IPv4 address"),
-        ("[::]:80:80", "the bridge has no IPv6"),
-        ("[::1]::80", "the bridge has no IPv6"),
-        ("::1:80:80", "the bridge has no IPv6"),
+        ("localhost:80:80", "'localhost' is not an address"),
+        ("1.2.3:80:80", "'1.2.3' is not an address"),
+        ("::1:80:80", "not an address and two ports"),
+        ("[::1]:80", "not an address and two ports"),
+        ("[::1]80:80", "not an address and two ports"),
+        ("[::1]:80:80:80", "not an address and two ports"),
+        ("[::1:80:80", "not an address and two ports"),
+        ("[127.0.0.1]:80:80", "'[127.0.0.1]' is not an address"),
+        ("[fe80::1%eth0]:80:80", "'[fe80::1%eth0]' is not an address"),
+        ("[]:80:80", "'[]' is not an address"),
+        ("[::1]:80:80/sctp", "SCTP is published on IPv4 addresses only"),
     ],
 )
 def test_publish_refused(text: str, cause: str) -> None:
@@ -102,6 +113,9 @@ def test_one_port_only_where_one_is_asked_for(text: str) -> None:
         ["127.0.0.1:80:80", "80:80"],
         ["79-81:79-81", "80:1"],
         ["127.0.0.1:80:80", "127.0.0.1:80:81"],
+        ["[::1]:80:80", "80:80"],
+        ["[::]:80:80", "[::1]:80:80"],
+        ["80:80", "[::2]:80:80"],
     ],
 )
 def test_the_same_port_of_the_hosts_twice(published: list[str]) -> None:
@@ -111,8 +125,9 @@ def test_the_same_port_of_the_hosts_twice(published: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "published",
-    [["80:80", "80:80/udp"], ["127.0.0.1:80:80", "127.0.0.2:80:80"], ["80", "80"], ["8-9:80", "8-9:81"]],
-)
+    [["80:80", "80:80/udp"], ["127.0.0.1:80:80", "127.0.0.2:80:80"], ["80", "80"], ["8-9:80", "8-9:81"],
+     ["0.0.0.0:80:80", "[::]:80:80"], ["[::1]:80:80", "127.0.0.1:80:80"]],
+)  # fmt: skip
 def test_ports_that_do_not_meet(published: list[str]) -> None:
     assert options.PortOptions({"publish": published})
 
@@ -177,6 +192,10 @@ def test_what_is_published_in_dockers_shape() -> None:
             [["tcp", 80, ANY, 80], ["udp", 80, ANY, 80], ["tcp", 81, ANY, 81], ["udp", 81, ANY, 81]],
             "0.0.0.0:80-81->80-81/tcp, 0.0.0.0:80-81->80-81/udp",
         ),
+        (
+            [["tcp", 80, ANY, 8080], ["tcp", 80, "::", 8080], ["tcp", 81, "::1", 81]],
+            "[::1]:81->81/tcp, 0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+        ),
     ],
 )
 def test_summary(rows: list[list[Any]], expected: str) -> None:
@@ -191,6 +210,9 @@ def test_summary(rows: list[list[Any]], expected: str) -> None:
         (("tcp", "127.0.0.1", 80), ("tcp", "127.0.0.2", 80), False),
         (("tcp", ANY, 80), ("udp", ANY, 80), False),
         (("tcp", ANY, 80), ("tcp", ANY, 81), False),
+        (("tcp", ANY, 80), ("tcp", "::", 80), False),
+        (("tcp", "::1", 80), ("tcp", "::", 80), True),
+        (("tcp", "::1", 80), ("tcp", ANY, 80), False),
     ],
 )
 def test_bindings_that_clash(first: tuple[str, str, int], second: tuple[str, str, int], clash: bool) -> None:
@@ -221,13 +243,49 @@ def test_elements(binding: Binding, key: str, value: str, text: str) -> None:
     assert str(Publication.parse(publication.key(), publication.value())) == text
 
 
+@pytest.mark.parametrize(
+    ("binding", "key", "text"),
+    [
+        (Binding("tcp", 80, "::", 8080), "06000000 1f900000", "tcp . 8080 : fd00::2 . 80"),
+        (
+            Binding("udp", 80, "2001:db8::1", 53),
+            "20010db8 00000000 00000000 00000001 11000000 00350000",
+            "2001:db8::1 . udp . 53 : fd00::2 . 80",
+        ),
+    ],
+)
+def test_elements_of_ipv6(binding: Binding, key: str, text: str) -> None:
+    publication = Publication(binding, "fd00::2")
+    assert publication.key() == bytes.fromhex(key)
+    assert publication.value() == bytes.fromhex("fd000000 00000000 00000000 00000002 00500000")
+    assert str(publication) == text
+    again = Publication.parse(publication.key(), publication.value())
+    assert (str(again), str(again.binding), again.map) == (text, str(binding), publication.map)
+
+
+def test_only_what_the_kernel_translates_is_in_a_map() -> None:
+    bindings = [Binding("tcp", 80, address, 8080) for address in (ANY, "::", "::1", "127.0.0.1", "2001:db8::1")]
+    assert [each.address for each in led_to(bindings, "10.99.0.2", "")] == ["10.99.0.2", "10.99.0.2"]
+    found = [(each.binding.host_address, each.address) for each in led_to(bindings, "10.99.0.2", "fd00::2")]
+    assert found == [
+        (ANY, "10.99.0.2"), ("::", "fd00::2"), ("127.0.0.1", "10.99.0.2"), ("2001:db8::1", "fd00::2"),
+    ]  # fmt: skip
+
+
+def test_one_line_of_a_picture_for_all_addresses() -> None:
+    rows = [["tcp", 80, ANY, 8080], ["tcp", 80, "::", 8080], ["udp", 53, ANY, 53], ["tcp", 81, "::1", 81]]
+    assert ports.drawn(container(*rows)) == ["0.0.0.0:53 -> 53/udp", "*:8080 -> 80/tcp", "[::1]:81 -> 81/tcp"]
+
+
 def test_a_message_holds_only_so_many_elements() -> None:
     many = [Publication(Binding("tcp", port, ANY, port), "10.99.0.2") for port in range(1, 601)]
     local = Publication(Binding("tcp", 1, "127.0.0.1", 1), "10.99.0.2")
-    pieces = by_map([local, *many])
-    assert [(name, len(members)) for name, members in pieces] == [
-        ("published", 256),
-        ("published", 256),
-        ("published", 88),
-        ("published_at", 1),
+    six = Publication(Binding("tcp", 1, "::", 1), "fd00::2")
+    pieces = by_map([local, six, *many])
+    assert [(family, name, len(members)) for family, name, members in pieces] == [
+        ("ip", "published", 256),
+        ("ip", "published", 256),
+        ("ip", "published", 88),
+        ("ip", "published_at", 1),
+        ("ip6", "published", 1),
     ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import _socket
+
 from pycontainer.errors import UsageError
-from pycontainer.network import lease
-from pycontainer.network.publication import ANY, PROTOCOLS, Wanted
+from pycontainer.network.publication import ANY, ANY6, EVERYWHERE, PROTOCOLS, Wanted, is_ipv6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -13,7 +14,10 @@ if TYPE_CHECKING:
 Values = dict[str, "Any"]
 Port = tuple[int, str]  # number and protocol
 
-_HINT = "-p 8080:80, -p 127.0.0.1:8080:80/udp, -p 8000-8010:8000-8010, or -p 80 for a free port of the host's"
+_HINT = (
+    "-p 8080:80, -p 127.0.0.1:8080:80/udp, -p [::1]:8080:80, -p 8000-8010:8000-8010, or -p 80 for a free port of the "
+    "host's"
+)
 
 
 class PortOptions:
@@ -33,15 +37,20 @@ class PortOptions:
 
 
 def parse_publish(text: str) -> list[Wanted]:
-    """`[IP:][HOST]:CONTAINER[/PROTOCOL]` or `CONTAINER[/PROTOCOL]`; either port may be a range. Raises UsageError."""
+    """`[IP:][HOST]:CONTAINER[/PROTOCOL]` or `CONTAINER[/PROTOCOL]`; either port may be a range. Raises UsageError.
+
+    An IPv6 address is in brackets. Without an address it is every one of the host's.
+    """
     place, _, protocol = text.partition("/")
-    parts = place.split(":")
-    if "[" in place or len(parts) > 3:
-        cause = "ports are published on IPv4 addresses only: the bridge has no IPv6"
-        raise UsageError("--publish", repr(text), cause, _HINT)
+    begin, bracket, rest = place.rpartition("]")
+    parts = [f"{begin}{bracket}", *rest.split(":")[1:]] if bracket else place.split(":")
+    if len(parts) > 3 or (bracket and (len(parts) < 3 or not rest.startswith(":"))):
+        raise UsageError("--publish", repr(text), "not an address and two ports, or less", _HINT)
     protocol = _protocol("--publish", text, protocol)
     first, last = _range("--publish", text, parts[-1])
-    address = _address(text, parts[0]) if len(parts) == 3 else ANY
+    address = _address(text, parts[0]) if len(parts) == 3 else EVERYWHERE
+    if is_ipv6(address) and protocol == "sctp":
+        raise UsageError("--publish", repr(text), "SCTP is published on IPv4 addresses only", _HINT)
     host = parts[-2] if len(parts) > 1 else ""
     ports = range(first, last + 1)
     if host in ("", "0"):
@@ -91,12 +100,18 @@ def _number(text: str) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 and int(text) < 1 << 16 else 0
 
 
-def _address(text: str, address: str) -> str:
+def _address(text: str, written: str) -> str:
+    """In its canonical form."""
+    brackets = written.startswith("[") and written.endswith("]")
+    family = _socket.AF_INET6 if brackets else _socket.AF_INET
+    address = written[1:-1] if brackets else written or EVERYWHERE
+    if address == EVERYWHERE and not brackets:
+        return address
     try:
-        lease.pack_address(address or ANY)
-    except ValueError:
-        raise UsageError("--publish", repr(text), f"{address!r} is not an IPv4 address", _HINT) from None
-    return address or ANY
+        return _socket.inet_ntop(family, _socket.inet_pton(family, address))
+    except (OSError, ValueError):
+        cause = f"{written!r} is not an address: IPv4, or IPv6 in brackets"
+        raise UsageError("--publish", repr(text), cause, _HINT) from None
 
 
 def _check_once(published: list[Wanted]) -> None:
@@ -105,8 +120,10 @@ def _check_once(published: list[Wanted]) -> None:
     for wanted in published:
         if not wanted.first or wanted.first != wanted.last:
             continue
-        others = taken.setdefault((wanted.protocol, wanted.first), [])
-        if wanted.host_address in others or (others and ANY in (wanted.host_address, *others)):
-            port = f"{wanted.first}/{wanted.protocol}"
-            raise UsageError("--publish", port, "the same port of the host's is published twice")
-        others.append(wanted.host_address)
+        places = taken.setdefault((wanted.protocol, wanted.first), [])
+        for address in (ANY, ANY6) if wanted.host_address == EVERYWHERE else (wanted.host_address,):
+            others = [each for each in places if is_ipv6(each) == is_ipv6(address)]
+            if address in others or (others and {ANY, ANY6} & {address, *others}):
+                port = f"{wanted.first}/{wanted.protocol}"
+                raise UsageError("--publish", port, "the same port of the host's is published twice")
+            places.append(address)
