@@ -275,6 +275,7 @@ VOLUME_AND_NETWORK = [
     Command("network connect", "network:connect", "NETWORK CONTAINER", "Put a container into one more network.", [
         Option("--alias", "list", "NAME", "What else it is called there."),
         Option("--ip", "text", "ADDRESS", "Its address there."),
+        Option("--ip6", "text", "ADDRESS", "Its IPv6 address there."),
         Option("--mac-address", "text", "ADDRESS", "Its link address there."),
         *EXPLAIN,
     ]),

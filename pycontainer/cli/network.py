@@ -76,8 +76,9 @@ def connect(settings: Settings, values: dict[str, Any], operands: list[str]) -> 
     wish = Attachment(network)
     for alias in values.get("alias") or []:
         wish.take("--alias", "alias", alias)
-    if address := values.get("ip"):
-        wish.take("--ip", "ip", address)
+    for key in ("ip", "ip6"):
+        if address := values.get(key):
+            wish.take(f"--{key}", key, address)
     if mac := values.get("mac_address"):
         wish.take("--mac-address", "mac-address", mac)
     explained = Explained(values)

@@ -59,7 +59,7 @@ def _containers(cables: tuple[Cable, ...]) -> list[str]:
     ordered = sorted(cables, key=lambda each: (pack_address(each.address) if each.address else b"", each.container))
     starts = [_start(each, ordered) for each in ordered]
     room = WIDTH - _INDENT - max(map(len, starts), default=0)
-    pieces = [[*each.ports, *each.aliases] for each in ordered]
+    pieces = [[each.address6, *each.ports, *each.aliases] for each in ordered]
     most = min(max((len(piece) for row in pieces for piece in row), default=0), _PORT)
     names = min(max((len(each.container) for each in ordered), default=0), room - _GAP - most)
     lines = []
@@ -81,9 +81,9 @@ def _start(cable: Cable, cables: list[Cable]) -> str:
 
 
 def _pack(cable: Cable, room: int) -> list[str]:
-    """Ports and other names, as many in a line as there is room for; at least one line."""
+    """IPv6 address, ports and other names, as many in a line as there is room for; at least one line."""
     lines = [""]
-    for word in [*cable.ports, *(f"also {alias}" for alias in cable.aliases)]:
+    for word in filter(None, [cable.address6, *cable.ports, *(f"also {alias}" for alias in cable.aliases)]):
         longer = f"{lines[-1]}, {word}" if lines[-1] else word
         if len(longer) <= room:
             lines[-1] = longer

@@ -167,6 +167,7 @@ def _lease(
         network.name,
         container.id,
         address=wish.address,
+        address6=wish.address6,
         mac=wish.mac,
         aliases=wish.aliases,
         link=next(name for number in range(len(held) + 1) if (name := f"eth{number}") not in taken),

@@ -90,6 +90,7 @@ class Networking:
                     network.name,
                     self._container.id,
                     address=wish.address,
+                    address6=wish.address6,
                     mac=wish.mac,
                     aliases=wish.aliases,
                     link=f"eth{number}",

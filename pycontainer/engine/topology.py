@@ -23,12 +23,13 @@ class Cable:
     """A container's place in a network. Where that has no bridge, all but its name is empty.
 
     address   IPv4, such as 10.99.0.2
+    address6  IPv6, "" where the network has none
     host_end  the link's name on the host, `link` in the container
     aliases   what else it is called there
-    ports     what leads to it, such as `0.0.0.0:8080 -> 80/tcp`
+    ports     what leads to it, such as `*:8080 -> 80/tcp`
     """
 
-    __slots__ = ("address", "aliases", "container", "host_end", "link", "ports")
+    __slots__ = ("address", "address6", "aliases", "container", "host_end", "link", "ports")
 
     def __init__(
         self,
@@ -38,9 +39,11 @@ class Cable:
         link: str = "",
         aliases: tuple[str, ...] = (),
         ports: tuple[str, ...] = (),
+        address6: str = "",
     ) -> None:
         self.container = container
         self.address = address
+        self.address6 = address6
         self.host_end = host_end
         self.link = link
         self.aliases = aliases
@@ -51,7 +54,7 @@ class Bridge:
     """A network, with the cables in it.
 
     interface  the bridge's name, "" where it has none
-    address    the host's there, such as 10.99.0.1/20
+    address    the host's there, such as 10.99.0.1/20, or two of them with a blank between
     way_out    NAT, no NAT or internal
     state      "" for one that is as it should be, down, or gone
     """
@@ -102,6 +105,8 @@ def describe(settings: Settings, connection: sqlite3.Connection, name_or_id: str
     way_out = "internal" if stored.traits.internal else "NAT" if stored.traits.masquerade else "no NAT"
     _, prefix_length = lease.split_subnet(stored.subnet)
     address = f"{stored.gateway}/{prefix_length}"
+    if stored.gateway6:
+        address += f" {stored.gateway6}/{lease.split_subnet6(stored.traits.subnet6)[1]}"
     return Bridge(network.name, stored.interface, address, way_out, _state(stored.interface), tuple(cables))
 
 
@@ -109,7 +114,15 @@ def _cable(network: lease.StoredNetwork, leased: lease.Lease, container: contain
     leads_here = leased.way_out and not network.traits.internal
     published = ports.drawn(container) if leads_here else []
     host_end = link_name(container.id, network.name)
-    return Cable(container.name, leased.address, host_end, leased.link, tuple(leased.aliases), tuple(published))
+    return Cable(
+        container.name,
+        leased.address,
+        host_end,
+        leased.link,
+        tuple(leased.aliases),
+        tuple(published),
+        network.address6(leased.address),
+    )
 
 
 def _state(interface: str) -> str:

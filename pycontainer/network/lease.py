@@ -214,6 +214,7 @@ def allocate(
     container_id: str,
     *,
     address: str = "",
+    address6: str = "",
     mac: str = "",
     aliases: Iterable[str] = (),
     link: str = "eth0",
@@ -221,7 +222,8 @@ def allocate(
 ) -> Lease:
     """Lease an address of `network` to the container; one that holds a lease already keeps its address.
 
-    address  the one that it shall be; else it is the lowest that is free
+    address   the one that it shall be; else it is the lowest that is free
+    address6  the same, by the IPv6 address that goes with it
 
     Raises NotFound, Conflict where it is taken, or none is left.
     """
@@ -238,6 +240,8 @@ def allocate(
         raise NotFound("lease an address", network, "no such network")
     rows = connection.execute("SELECT address, container_id FROM leases WHERE network = ?", (network,)).fetchall()
     holders: dict[str, str] = dict(rows)
+    if address6:
+        address = _other_address(stored, address6, address)
     if address:
         _check_free(stored, address, holders)
     chosen = address or _lowest(stored, holders)
@@ -307,6 +311,26 @@ def split_subnet6(subnet: str) -> tuple[int, int]:
 def contains(subnet: str, address: str) -> bool:
     """Whether a subnet can give that address. Raises ValueError."""
     return int.from_bytes(pack_address(address), "big") in _hosts(subnet)
+
+
+def _other_address(stored: StoredNetwork, address6: str, address: str) -> str:
+    """The IPv4 address that goes with one of IPv6, which is `address` if that is given. Raises Conflict."""
+    step = "lease an address"
+    if not stored.traits.subnet6:
+        raise Conflict(step, address6, f"network {stored.name} has no IPv6", "make one that has: network create --ipv6")
+    base6, _ = split_subnet6(stored.traits.subnet6)
+    base, _ = split_subnet(stored.subnet)
+    number = int.from_bytes(_socket.inet_pton(_socket.AF_INET6, address6), "big") - base6 + base
+    if number not in _hosts(stored.subnet):
+        hosts = _hosts(stored.subnet)
+        ends = [stored.address6(_socket.inet_ntoa(each.to_bytes(4, "big"))) for each in (hosts[0], hosts[-1])]
+        cause = f"a container has the same number in {stored.subnet} and in {stored.traits.subnet6}"
+        raise Conflict(step, address6, cause, f"one from {ends[0]} to {ends[1]}")
+    other = _socket.inet_ntoa(number.to_bytes(4, "big"))
+    if address not in ("", other):
+        cause = f"a container has the same number in {stored.subnet} and in {stored.traits.subnet6}"
+        raise Conflict(step, address6, cause, f"{stored.address6(address)} goes with {address}")
+    return other
 
 
 def _check_free(stored: StoredNetwork, address: str, holders: dict[str, str]) -> None:

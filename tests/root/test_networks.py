@@ -530,6 +530,34 @@ class TestIPv6:
         assert f"default via {shown['Gateway']}" in net.shell("ant", "ip -6 route").stdout
         assert len(re.findall("default via", net.shell("bee", "ip -6 route").stdout)) == 1
 
+    def test_a_chosen_address(self, six: Net) -> None:
+        net = six
+        four, shown = net.network("six")["IPAM"]["Config"]
+        base, base6 = four["Gateway"].rpartition(".")[0], shown["Subnet"].removesuffix("/64")
+        net.run("ant", "--network", "six", "--ip6", f"{base6}007")
+        assert (self.address(net, "ant"), net.addresses("ant")["six"]) == (f"{base6}7", f"{base}.7")
+        net.pycontainer("network", "create", "four", check=True)
+        net.run("bee", "--network", "four")
+        net.pycontainer("network", "connect", "--ip6", f"{base6}9", "six", "bee", check=True)
+        assert self.address(net, "bee") == f"{base6}9"
+        assert f"{base6}9/64" in net.shell("bee", "ip -6 address").stdout
+        net.pycontainer("restart", "-t", "0", "bee", check=True)
+        assert self.address(net, "bee") == f"{base6}9"
+        picture = net.pycontainer("network", "inspect", "--picture", "six", check=True).stdout
+        assert f"{base6}9" in picture and f"{shown['Gateway']}/64" in picture
+        for network, address, cause in (
+            ("six", f"{base6}7", "already in use"),
+            ("six", f"{base6}1", "gateway"),
+            ("six", "fd00::5", "the same number in"),
+            ("six", f"{base6}ffff", f"one from {base6}1 to {base6}ffe"),
+            (f"name=six,ip={base}.8", f"{base6}a", f"{base6}8 goes with {base}.8"),
+            ("four", f"{base6}5", "network four has no IPv6"),
+            ("six", "10.99.0.5", "not an IPv6 address"),
+            ("bridge", f"{base6}5", "not on the default bridge"),
+        ):
+            refused = net.pycontainer("run", "--rm", "--network", network, "--ip6", address, "busybox", "true")
+            assert refused.returncode == 125 and cause in refused.stderr, refused.stderr
+
     def test_it_is_made_again(self, six: Net) -> None:
         net = six
         net.run("ant", "--network", "six")

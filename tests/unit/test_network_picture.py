@@ -41,6 +41,15 @@ def test_a_network() -> None:
     ]
 
 
+def test_ipv6_and_all_addresses_of_the_hosts() -> None:
+    web = Cable("web", "10.99.16.2", "pyc000000000002", "eth0", ("www",), ("*:80 -> 80/tcp",), "fd12:3456:789a::2")
+    shop = Bridge("shop", INTERFACE, "10.99.16.1/20 fd12:3456:789a::1/64", "NAT", "", (web,))
+    assert draw(LINKS[:1], [shop]).splitlines()[3:] == [
+        "└─ pyc-0123456789a  10.99.16.1/20 fd12:3456:789a::1/64  NAT  network shop",
+        "   └─ 10.99.16.2  pyc000000000002 ═ eth0  web  fd12:3456:789a::2, *:80 -> 80/tcp, also www",
+    ]
+
+
 def test_what_does_not_fit_goes_on_below() -> None:
     ports = tuple(f"192.168.200.100:{port} -> {port}/tcp" for port in range(60000, 60003))
     text = draw([], [bridge(cable("web", 2, ports=ports), cable("db", 3))])

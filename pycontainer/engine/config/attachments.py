@@ -1,6 +1,8 @@
-"""--network and what goes with it: --network-alias, --ip, --mac-address."""
+"""--network and what goes with it: --network-alias, --ip, --ip6, --mac-address."""
 
 from __future__ import annotations
+
+import _socket
 
 from pycontainer.errors import UsageError
 from pycontainer.network.lease import pack_address
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
 
 BRIDGE = "bridge"
 _ALONE = ("none", "host")
-_HINT = "--network NAME, several times for several; or --network name=NAME,alias=ALIAS,ip=ADDRESS,mac-address=MAC"
+_HINT = (
+    "--network NAME, several times for several; or "
+    "--network name=NAME,alias=ALIAS,ip=ADDRESS,ip6=ADDRESS,mac-address=MAC"
+)
 
 
 class Attachment:
@@ -22,16 +27,18 @@ class Attachment:
     network   its name, or its id as far as the user has written it
     aliases   what else the container is called there
     address   IPv4; "" for one that is free
+    address6  IPv6; "" for the one that goes with `address`
     mac       "" for one that is made of the address
     priority  of those that have a way out, the one with the highest number gives the default route
     """
 
-    __slots__ = ("address", "aliases", "mac", "network", "priority")
+    __slots__ = ("address", "address6", "aliases", "mac", "network", "priority")
 
     def __init__(self, network: str) -> None:
         self.network = network
         self.aliases: list[str] = []
         self.address = ""
+        self.address6 = ""
         self.mac = ""
         self.priority = 0
 
@@ -41,12 +48,12 @@ class Attachment:
             self.aliases.append(_alias(flag, value))
         elif key == "ip":
             self.address = _address(flag, value)
+        elif key == "ip6":
+            self.address6 = _address6(flag, value)
         elif key == "mac-address":
             self.mac = _mac(flag, value)
         elif key == "gw-priority":
             self.priority = _number(flag, value)
-        elif key == "ip6":
-            raise UsageError(flag, repr(value), "networks are IPv4 only so far")
         else:
             raise UsageError(flag, repr(key), "no such property of a network", _HINT)
 
@@ -58,9 +65,10 @@ class Attachment:
         if self.aliases:
             cause = "on the default bridge containers have no names for each other"
             raise UsageError("--network-alias", self.aliases[0], cause, hint)
-        if self.address:
-            cause = "addresses can be chosen in networks of your own, and not on the default bridge"
-            raise UsageError("--ip", self.address, cause, hint)
+        for flag, address in (("--ip", self.address), ("--ip6", self.address6)):
+            if address:
+                cause = "addresses can be chosen in networks of your own, and not on the default bridge"
+                raise UsageError(flag, address, cause, hint)
 
 
 def parse(values: Values) -> tuple[str, list[Attachment]]:
@@ -91,10 +99,11 @@ def to_values(attachments: list[Attachment]) -> Values:
     for each in attachments:
         pairs = [f"name={each.network}", *(f"alias={alias}" for alias in each.aliases)]
         pairs += [f"ip={each.address}"] if each.address else []
+        pairs += [f"ip6={each.address6}"] if each.address6 else []
         pairs += [f"mac-address={each.mac}"] if each.mac else []
         pairs += [f"gw-priority={each.priority}"] if each.priority else []
         texts.append(",".join(pairs) if len(pairs) > 1 else each.network)
-    return {"network": texts or ["none"], "network_alias": [], "ip": "", "mac_address": ""}
+    return {"network": texts or ["none"], "network_alias": [], "ip": "", "ip6": "", "mac_address": ""}
 
 
 def _parse_one(text: str) -> Attachment:
@@ -132,6 +141,15 @@ def _address(flag: str, text: str) -> str:
             flag, repr(text), "not an IPv4 address", "such as 10.99.16.5, inside the network's subnet"
         ) from None
     return text
+
+
+def _address6(flag: str, text: str) -> str:
+    """In its canonical form."""
+    try:
+        return _socket.inet_ntop(_socket.AF_INET6, _socket.inet_pton(_socket.AF_INET6, text))
+    except (OSError, ValueError):
+        hint = "such as fd12:3456:789a::5, inside the network's subnet"
+        raise UsageError(flag, repr(text), "not an IPv6 address", hint) from None
 
 
 def _mac(flag: str, text: str) -> str:
