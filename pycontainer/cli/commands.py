@@ -304,7 +304,7 @@ SYSTEM = [
     Command("info", "system:info", "", "Show this installation and machine.", [_SHOW]),
     Command("version", "system:version", "", "Show the version, and of what it depends on.", [_SHOW]),
     Command("doctor", "doctor:doctor", "", "List what is on this machine under our name and belongs to nobody.", [
-        Option("--fix", "flag", "", "Remove it."), _FORMAT,
+        Option("--fix", "flag", "", "Remove it, and plug in what is missing."), _FORMAT,
     ]),
     Command("lab", "lab:lab", "[LAB]", "Show what the kernel does, in throw-away containers.", [
         Option("--step", "flag", "", "Wait for a key before each part."),

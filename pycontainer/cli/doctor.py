@@ -23,14 +23,15 @@ def doctor(settings: Settings, values: dict[str, Any], operands: list[str]) -> i
     found = engine.examine(settings, open_engine(settings, notice))
     listing = Listing(values, _COLUMNS, ["Kind", "Name", "Why", "State"])
     left = len(found)
-    states = [(finding, "left behind") for finding in found]
+    states = [(finding, finding.states[0]) for finding in found]
     if values.get("fix"):
-        states = [(finding, f"not removed: {cause}" if cause else "removed") for finding, cause in engine.fix(found)]
-        left = sum(state != "removed" for _, state in states)
+        fixed = list(engine.fix(found))
+        states = [(each, f"not {each.states[1]}: {cause}" if cause else each.states[1]) for each, cause in fixed]
+        left = sum(bool(cause) for _, cause in fixed)
     if states or values.get("format"):
         listing.print({"Kind": f.kind, "Name": f.name, "Why": f.why, "State": state} for f, state in states)
     else:
         sys.stdout.write("Nothing is left behind.\n")
     if left and not values.get("fix"):
-        notice("pycontainer doctor --fix removes what is listed")
+        notice("pycontainer doctor --fix puts that in order")
     return 1 if left else 0

@@ -211,6 +211,24 @@ def _plug_in(
     _tell_name_server(settings, connection, journal, container)
 
 
+def plug_in_anew(
+    settings: Settings,
+    connection: sqlite3.Connection,
+    journal: Journal,
+    container: containers.Container,
+    leased: lease.Lease,
+) -> None:
+    """Give a container that runs the cable that belongs to its lease, in place of what there is of it.
+
+    Raises Conflict, HostError, StepFailed.
+    """
+    (network,), _ = attach.ensure(journal, connection, [leased.network], settings.bridge, ports.publications)
+    with attach.open_route() as route:
+        name = names.link_name(container.id, leased.network)
+        journal.perform(DeleteLink(route, name, "it is not up, and made anew"))
+    _plug_in(settings, connection, journal, container, network, leased)
+
+
 def _undo(
     connection: sqlite3.Connection, journal: Journal, container: containers.Container, leased: lease.Lease
 ) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 
-from pycontainer.engine import containers, ports, teardown
+from pycontainer.engine import connections, containers, ports, teardown
 from pycontainer.engine.settings import Settings
 from pycontainer.errors import PycontainerError
 from pycontainer.image import store
@@ -34,11 +34,22 @@ _APART = 0.25  # seconds; more than the kernel takes to remove a dead container'
 
 
 class Finding:
-    """One thing without an owner. `remove` removes it; it may raise OSError and PycontainerError."""
+    """One thing without an owner. `remove` removes it; it may raise OSError and PycontainerError.
 
-    __slots__ = ("kind", "name", "remove", "why")
+    states  what it is before and after that
+    """
 
-    def __init__(self, kind: str, name: str, why: str, remove: Callable[[], None]) -> None:
+    __slots__ = ("kind", "name", "remove", "states", "why")
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        why: str,
+        remove: Callable[[], None],
+        states: tuple[str, str] = ("left behind", "removed"),
+    ) -> None:
+        self.states = states
         self.kind = kind
         self.name = name
         self.why = why
@@ -60,6 +71,7 @@ def _look(settings: Settings, connection: sqlite3.Connection) -> list[Finding]:
         *_links(settings, connection),
         *_published(settings, connection),
         *_leases(connection),
+        *_cables(settings, connection),
         *_mounts(settings),
         *_launchers(settings),
         *_files(settings, connection),
@@ -138,6 +150,28 @@ def _leases(connection: sqlite3.Connection) -> Iterator[Finding]:
                 lease.release(connection, container_id)
 
         yield Finding("lease", f"{address}/{container_id}", "an address of the bridge's", remove)
+
+
+def _cables(settings: Settings, connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Of containers that run, what a killed `network connect` has not plugged in."""
+    for container in containers.list_all(connection):
+        for leased in lease.leases_of(connection, container.id) if container.is_active else []:
+            link = names.link_name(container.id, leased.network)
+            if not _is_up(link):
+
+                def plug_in(container: containers.Container = container, leased: lease.Lease = leased) -> None:
+                    connections.plug_in_anew(settings, connection, Journal(), container, leased)
+
+                name = f"{container.name} in {leased.network}"
+                yield Finding("cable", name, f"link {link} is not up", plug_in, ("missing", "plugged in"))
+
+
+def _is_up(link: str) -> bool:
+    try:
+        with open(f"/sys/class/net/{link}/operstate") as file:
+            return file.read() == "up\n"
+    except OSError:
+        return False
 
 
 def _mounts(settings: Settings) -> Iterator[Finding]:

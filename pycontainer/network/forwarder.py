@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 PORT = 53
 _MOST = 512  # queries on their way, each of which is one open file
+_MOST_EACH = 128  # of one client, so that it leaves something to others
 _SERVERS = 3  # as many as resolv.conf(5) has
 _PATIENCE = 2.0  # seconds, while there is another server to ask
 _LAST_PATIENCE = 4.0  # docker's, because a name that nobody has asked for lately takes a name server that long
@@ -36,10 +37,11 @@ class Forwarder:
     def __init__(self, loop: EventLoop, port: int = PORT) -> None:
         self._loop = loop
         self._port = port
-        self._exchanges: set[_Exchange] = set()
+        self._exchanges: dict[_Exchange, str] = {}  # with the client of each
 
     def ask(
         self,
+        client: str,
         query: bytes,
         question: bytes,
         servers: list[str],
@@ -48,18 +50,19 @@ class Forwarder:
     ) -> None:
         """Call `done` once with the first server's answer that is one, or None for none; perhaps before this returns.
 
-        `question` is how the query's only question is written, name, type and class.
+        `client` is whoever asks; `question` is how the query's only question is written, name, type and class.
         """
-        if len(self._exchanges) >= _MOST:
+        own = sum(each == client for each in self._exchanges.values())
+        if len(self._exchanges) >= _MOST or own >= _MOST_EACH:
             done(None)
             return
 
         def finish(answer: bytes | None) -> None:
-            self._exchanges.discard(exchange)
+            self._exchanges.pop(exchange, None)
             done(answer)
 
         exchange = _Exchange(self._loop, query, question, over_tcp, finish)
-        self._exchanges.add(exchange)
+        self._exchanges[exchange] = client
         exchange.start([(server, self._port) for server in servers[:_SERVERS]])
 
     def close(self) -> None:

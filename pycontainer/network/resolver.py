@@ -178,7 +178,7 @@ class Resolver:
 
         # Where there are none, as in a network without a way out, done(None) comes at once: SERVFAIL, as docker says.
         # NXDOMAIN would claim that there is no such name, which nobody here knows and which a client may remember.
-        self._forwarder.ask(data, query.question_bytes, self._others(client), over_tcp, done)
+        self._forwarder.ask(client, data, query.question_bytes, self._others(client), over_tcp, done)
 
     def _others(self, client: str) -> list[str]:
         """Whom to ask: not ourselves, who would ask again."""

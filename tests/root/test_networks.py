@@ -345,6 +345,23 @@ class TestConnecting:
         net.pycontainer("restart", "-t", "0", "ant", check=True)
         assert list(net.addresses("ant")) == ["two"] and net.reaches("bee", "ay")
 
+    @pytest.mark.parametrize("left", ["nothing", "half of it"])
+    def test_what_a_killed_one_has_not_plugged_in(self, net: Net, left: str) -> None:
+        net.run("ant", "--network", "one")
+        net.run("bee", "--network", "two")
+        net.pycontainer("network", "connect", "two", "ant", check=True)
+        address = net.addresses("ant")["two"]
+        pid = net.inspect("ant")["State"]["Pid"]
+        # As if it had been killed before it had made the link, or before it had set the container's end up.
+        change = "delete" if left == "nothing" else "set down"
+        subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", "link", *change.split(), "dev", "eth1"], check=True)
+        assert not net.reaches("bee", "ant")
+        found = net.pycontainer("doctor")
+        assert found.returncode == 1 and "cable" in found.stdout and "ant in two" in found.stdout, found.stdout
+        net.pycontainer("doctor", "--fix", check=True)
+        assert net.reaches("bee", "ant") and net.addresses("ant")["two"] == address
+        assert net.pycontainer("doctor").stdout == "Nothing is left behind.\n"
+
     def test_while_it_does_not_run(self, net: Net) -> None:
         net.pycontainer("create", "--name", "ant", "--network", "one", "busybox", "sleep", "1000", check=True)
         net.pycontainer("network", "connect", "two", "ant", check=True)

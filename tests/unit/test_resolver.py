@@ -335,6 +335,29 @@ def test_servfail_after_all(monkeypatch: pytest.MonkeyPatch, served: Served, ups
     assert reply.q == query.q
 
 
+def test_one_client_leaves_something_to_others(
+    monkeypatch: pytest.MonkeyPatch, served: Served, upstream: Upstream
+) -> None:
+    monkeypatch.setattr(forwarder, "_MOST_EACH", 2)
+    asked = threading.Semaphore(0)
+    upstream.rules["silent.example"] = lambda query: asked.release() or []
+    answers = []
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as greedy,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other,
+    ):
+        other.bind(("127.0.0.9", 0))
+        for number in range(2):
+            greedy.sendto(question("silent.example").pack(), (OURS, served.port))
+            assert asked.acquire(timeout=10), number
+        greedy.sendto(question("www.example.com").pack(), (OURS, served.port))
+        other.sendto(question("www.example.com").pack(), (OURS, served.port))
+        for client in (greedy, other):
+            client.settimeout(10)
+            answers.append(DNSRecord.parse(client.recv(4096)))
+    assert [answer.header.rcode for answer in answers] == [RCODE.SERVFAIL, RCODE.NOERROR]
+
+
 def test_too_many_on_their_way_are_servfail(
     monkeypatch: pytest.MonkeyPatch, served: Served, upstream: Upstream
 ) -> None:
