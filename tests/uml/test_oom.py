@@ -17,9 +17,9 @@ SHELL_TAKES_100_MB = " ".join(TAKE_100_MB)
 
 
 @pytest.fixture
-def engine(busybox: str, pycontainer: Pycontainer) -> Iterator[Pycontainer]:
-    yield pycontainer
-    pycontainer("rm", "-f", "cc")
+def engine(box: Pycontainer) -> Iterator[Pycontainer]:
+    yield box
+    box("rm", "-f", "cc")
 
 
 def run(engine: Pycontainer, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -37,6 +37,7 @@ def state(engine: Pycontainer) -> tuple[bool, int]:
 
 
 def oom_events(engine: Pycontainer) -> int:
+    """How many its store has seen."""
     words = ["events", "--since", "0", "--until", str(int(time.time()) + 1), "--filter", "event=oom"]
     return len(engine(*words, check=True).stdout.splitlines())
 
@@ -66,8 +67,9 @@ def test_with_rm_the_line_is_all_there_is(engine: Pycontainer) -> None:
 
 
 def test_a_child_and_its_parent_lives(engine: Pycontainer) -> None:
+    before = oom_events(engine)
     run(engine, "-d", "-m", "64m", "busybox", "sh", "-c", f"{SHELL_TAKES_100_MB}; sleep 1000")
-    wait_until(lambda: oom_events(engine) == 1)
+    wait_until(lambda: oom_events(engine) == before + 1)
     assert state(engine) == (True, 1)
     assert why(engine)["Verdict"] == "oom-child"
     # An ordinary end, long afterwards.

@@ -7,14 +7,14 @@ import json
 from conftest import Pycontainer, wait_until
 
 
-def test_memory_and_processor(busybox: str, pycontainer: Pycontainer) -> None:
+def test_memory_and_processor(box: Pycontainer) -> None:
     take = "dd if=/dev/zero of=/tmp/cache bs=1M count=20; dd if=/dev/zero of=/dev/shm/kept bs=1M count=8"
     work = f"{take}; while :; do :; done"
     options = ["-d", "--name", "busy", "--network", "none", "-m", "64m", "busybox", "sh", "-c", work]
-    pycontainer("run", *options, check=True)
+    box("run", *options, check=True)
     try:
-        wait_until(lambda: "8388608" in pycontainer("exec", "busy", "ls", "-l", "/dev/shm").stdout)
-        result = pycontainer("stats", "--no-stream", "--format", "json", "busy", check=True)
+        wait_until(lambda: "8388608" in box("exec", "busy", "ls", "-l", "/dev/shm").stdout)
+        result = box("stats", "--no-stream", "--format", "json", "busy", check=True)
         (found,) = map(json.loads, result.stdout.splitlines())
         # The clock of the guest and the time that it gets are the host's business, and so the least is low.
         assert 50 < float(found["CPUPerc"].removesuffix("%")) < 110
@@ -25,16 +25,16 @@ def test_memory_and_processor(busybox: str, pycontainer: Pycontainer) -> None:
         assert float(found["MemPeak"].removesuffix("MiB")) >= 28
         assert "--" not in found["BlockIO"]
     finally:
-        pycontainer("rm", "-f", "busy", check=True)
+        box("rm", "-f", "busy", check=True)
 
 
-def test_the_plot_of_memory(busybox: str, pycontainer: Pycontainer) -> None:
+def test_the_plot_of_memory(box: Pycontainer) -> None:
     take = "sleep 1; dd if=/dev/zero of=/dev/shm/kept bs=1M count=40; sleep 600"
     options = ["-d", "--name", "grows", "--network", "none", "-m", "64m", "busybox", "sh", "-c", take]
-    pycontainer("run", *options, check=True)
+    box("run", *options, check=True)
     try:
-        wait_until(lambda: "41943040" in pycontainer("exec", "grows", "ls", "-l", "/dev/shm").stdout)
-        lines = pycontainer("stats", "--plot", "--no-stream", "grows", check=True).stdout.splitlines()
+        wait_until(lambda: "41943040" in box("exec", "grows", "ls", "-l", "/dev/shm").stdout)
+        lines = box("stats", "--plot", "--no-stream", "grows", check=True).stdout.splitlines()
         title, plot = lines[0].strip(), lines[1:]
         assert title.startswith("grows: memory 4") and title.endswith("m of 64m, with the page cache")
         # Its scale goes up to the limit, where the line is.
@@ -42,4 +42,4 @@ def test_the_plot_of_memory(busybox: str, pycontainer: Pycontainer) -> None:
         assert any(0x2800 < ord(each) < 0x2900 for line in plot for each in line)
         assert "% of a processor" in lines[-1]
     finally:
-        pycontainer("rm", "-f", "grows", check=True)
+        box("rm", "-f", "grows", check=True)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import pathlib
+from collections.abc import Iterator
 
 import pytest
-from conftest import wait_until
+from conftest import Pycontainer, wait_until
 from test_limits import CGROUPS, DISK, NUMBER, running
 
 M = 1 << 20
@@ -40,78 +41,78 @@ TABLE: list[tuple[list[str], str, str]] = [
 ]
 
 
-def test_each_flag_is_in_its_file_while_it_runs(pycontainer, sleeper: pathlib.Path) -> None:
+def test_each_flag_is_in_its_file_while_it_runs(box: Pycontainer, sleeper: pathlib.Path) -> None:
     wrong = []
     for change, file, expected in TABLE:
-        result = pycontainer("update", *change, "sleeper")
+        result = box("update", *change, "sleeper")
         found = (sleeper / file).read_text().strip()
         if (result.returncode, result.stdout, found) != (0, "sleeper\n", expected):
             wrong.append((change, found, expected, result.stderr))
     assert not wrong
 
 
-def identity(pycontainer, name: str) -> str:
-    return pycontainer("inspect", "-f", "{{.Id}}", name, check=True).stdout.strip()
+def identity(box: Pycontainer, name: str) -> str:
+    return box("inspect", "-f", "{{.Id}}", name, check=True).stdout.strip()
 
 
-def host_config(pycontainer, name: str) -> dict:
-    return json.loads(pycontainer("inspect", name, check=True).stdout)[0]["HostConfig"]
+def host_config(box: Pycontainer, name: str) -> dict:
+    return json.loads(box("inspect", name, check=True).stdout)[0]["HostConfig"]
 
 
 @pytest.fixture
-def sleeper(pycontainer, busybox: str):
+def sleeper(box: Pycontainer) -> Iterator[pathlib.Path]:
     """A container with limits, in the background; its cgroup."""
     flags = ["-m", "64m", "--pids-limit", "20"]
-    pycontainer("run", "-d", "--name", "sleeper", "--network", "none", *flags, busybox, "sleep", "600", check=True)
-    yield CGROUPS / pycontainer.state.name / identity(pycontainer, "sleeper")
-    pycontainer("rm", "-f", "sleeper", check=True)
+    box("run", "-d", "--name", "sleeper", "--network", "none", *flags, "busybox", "sleep", "600", check=True)
+    yield CGROUPS / box.state.name / identity(box, "sleeper")
+    box("rm", "-f", "sleeper", check=True)
 
 
-def test_it_is_kept(pycontainer, sleeper: pathlib.Path) -> None:
+def test_it_is_kept(box: Pycontainer, sleeper: pathlib.Path) -> None:
     change = ["-m", "96m", "--cpu-shares", "512", "--device-write-bps", f"{DISK}:1m"]
-    pycontainer("update", *change, "--restart", "on-failure:3", "sleeper", check=True)
-    found = host_config(pycontainer, "sleeper")
+    box("update", *change, "--restart", "on-failure:3", "sleeper", check=True)
+    found = host_config(box, "sleeper")
     assert (found["Memory"], found["MemorySwap"], found["CpuShares"]) == (96 * M, 96 * M, 512)
     assert found["BlkioDeviceWriteBps"] == [{"Path": DISK, "Rate": M}]
     assert found["RestartPolicy"] == {"Name": "on-failure", "MaximumRetryCount": 3}
-    pycontainer("restart", "-t", "0", "sleeper", check=True)
+    box("restart", "-t", "0", "sleeper", check=True)
     wait_until(sleeper.exists)
     assert (sleeper / "memory.max").read_text() == f"{96 * M}\n"
     assert (sleeper / "pids.max").read_text() == "20\n"
-    pycontainer("stop", "-t", "0", "sleeper", check=True)
-    pycontainer("update", "-m", "128m", "sleeper", check=True)
-    pycontainer("start", "sleeper", check=True)
+    box("stop", "-t", "0", "sleeper", check=True)
+    box("update", "-m", "128m", "sleeper", check=True)
+    box("start", "sleeper", check=True)
     assert (sleeper / "memory.max").read_text() == f"{128 * M}\n"
 
 
-def test_a_failure_half_way_leaves_what_was(pycontainer, sleeper: pathlib.Path) -> None:
+def test_a_failure_half_way_leaves_what_was(box: Pycontainer, sleeper: pathlib.Path) -> None:
     # The kernel refuses more processes than it can number, and memory.max and memory.high have been written by then.
-    result = pycontainer("update", "-m", "96m", "--memory-high", "48m", "--pids-limit", "99999999", "sleeper")
+    result = box("update", "-m", "96m", "--memory-high", "48m", "--pids-limit", "99999999", "sleeper")
     assert result.returncode == 1
     assert "pids.max" in result.stderr
     found = {name: (sleeper / name).read_text() for name in ("memory.max", "memory.high", "pids.max")}
     assert found == {"memory.max": f"{64 * M}\n", "memory.high": "max\n", "pids.max": "20\n"}
-    assert host_config(pycontainer, "sleeper")["Memory"] == 64 * M
+    assert host_config(box, "sleeper")["Memory"] == 64 * M
 
 
-def test_a_limit_below_what_is_in_use(pycontainer, busybox: str) -> None:
+def test_a_limit_below_what_is_in_use(box: Pycontainer) -> None:
     hog = "sleep 600 & x=$(head -c 12000000 /dev/zero | tr '\\0' x); wait"
-    with running(pycontainer, "--name", "hog", busybox, "sh", "-c", hog) as cgroup:
+    with running(box, "--name", "hog", "busybox", "sh", "-c", hog) as cgroup:
         wait_until(lambda: int((cgroup / "memory.current").read_text()) > 11 * M)
-        result = pycontainer("update", "--pids-limit", "1", "--memory-high", "10m", "hog")
+        result = box("update", "--pids-limit", "1", "--memory-high", "10m", "hog")
         assert result.returncode == 0
         assert "more than 1: none ends" in result.stderr
         assert "slowed down" in result.stderr
         assert (cgroup / "cgroup.procs").read_text(), "nothing was killed"
-        result = pycontainer("update", "--memory-high", "0", "-m", "6m", "hog")
+        result = box("update", "--memory-high", "0", "-m", "6m", "hog")
         assert (result.returncode, result.stdout) == (0, "hog\n")
         assert f"more than {6 * M}: the kernel takes back what it can, then kills" in result.stderr
         wait_until(lambda: not cgroup.exists())
 
 
-def test_nonsense_changes_nothing(pycontainer, sleeper: pathlib.Path) -> None:
+def test_nonsense_changes_nothing(box: Pycontainer, sleeper: pathlib.Path) -> None:
     for change in (["-m", "1m"], ["--memory-swap", "32m"], ["--cpus", "1000"], ["--device-read-bps", "x:1"], []):
-        result = pycontainer("update", *change, "sleeper")
+        result = box("update", *change, "sleeper")
         assert result.returncode != 0
         assert "hint:" in result.stderr, change
     assert (sleeper / "memory.max").read_text() == f"{64 * M}\n"
