@@ -79,8 +79,8 @@ class Reserved:
         self.bindings: list[Binding] = []
         self._sockets: list[_socket.socket] = []
 
-    def add(self, binding: Binding, holder: _socket.socket) -> None:
-        self.bindings.append(binding)
+    def add(self, bindings: list[Binding], holder: _socket.socket) -> None:
+        self.bindings += bindings
         self._sockets.append(holder)
 
     def detach(self) -> list[int]:
@@ -101,8 +101,7 @@ def reserve(journal: Journal, wanted: list[Wanted]) -> Reserved:
     try:
         # Those with least choice first, so that no other takes what they need.
         for each in sorted(wanted, key=lambda wish: wish.last - wish.first if wish.first else 1 << 16):
-            for binding, holder in _reserve_one(journal, each):
-                reserved.add(binding, holder)
+            reserved.add(*_reserve_one(journal, each))
     except BaseException:
         reserved.close()
         raise
@@ -110,51 +109,36 @@ def reserve(journal: Journal, wanted: list[Wanted]) -> Reserved:
     return reserved
 
 
-def _reserve_one(journal: Journal, wanted: Wanted) -> list[tuple[Binding, _socket.socket]]:
-    """One port of the host's, at one address or at both families'. Raises PortTaken, StepFailed."""
-    taken = None
-    # A port that is free of IPv4 may be taken of IPv6; then another one is tried.
-    for host_port in range(wanted.first, wanted.last + 1) if wanted.first else [0] * _ATTEMPTS:
+def _reserve_one(journal: Journal, wanted: Wanted) -> tuple[list[Binding], _socket.socket]:
+    """One port of the host's, at one address or at all of both families. Raises PortTaken, StepFailed."""
+    for host_port in range(wanted.first, wanted.last + 1):
         try:
             return _reserve_at(journal, wanted, host_port)
-        except _Taken as error:
-            taken = error.binding
+        except StepFailed as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
     from pycontainer.network.holder import find_holder
 
-    assert taken is not None
-    taken.host_port = taken.host_port if wanted.first == wanted.last else wanted.first
-    raise PortTaken(taken, find_holder(taken))
+    binding = Binding(wanted.protocol, wanted.port, wanted.host_address or ANY, wanted.first)
+    raise PortTaken(binding, find_holder(binding))
 
 
-class _Taken(Exception):
-    def __init__(self, binding: Binding) -> None:
-        self.binding = binding
-
-
-def _reserve_at(journal: Journal, wanted: Wanted, host_port: int) -> list[tuple[Binding, _socket.socket]]:
-    """Raises _Taken, StepFailed."""
+def _reserve_at(journal: Journal, wanted: Wanted, host_port: int) -> tuple[list[Binding], _socket.socket]:
+    """Raises StepFailed."""
     addresses = [wanted.host_address]
     if wanted.host_address == EVERYWHERE:
         # SCTP is not relayed, and so not published where nothing would translate it.
         addresses = [ANY] if wanted.protocol == "sctp" else [ANY, ANY6]
-    held: list[tuple[Binding, _socket.socket]] = []
     try:
-        for address in addresses:
-            try:
-                holder = journal.perform(ReservePort(wanted.protocol, address, host_port))
-            except StepFailed as error:
-                if error.errno == errno.EADDRINUSE:
-                    raise _Taken(Binding(wanted.protocol, wanted.port, address, host_port)) from None
-                if held and error.errno in _NO_IPV6:
-                    break
-                raise
-            host_port = holder.getsockname()[1]
-            held.append((Binding(wanted.protocol, wanted.port, address, host_port), holder))
-    except BaseException:
-        for _, holder in held:
-            holder.close()
-        raise
-    return held
+        address = EVERYWHERE if len(addresses) > 1 else addresses[0]
+        holder = journal.perform(ReservePort(wanted.protocol, address, host_port))
+    except StepFailed as error:
+        if len(addresses) == 1 or error.errno not in _NO_IPV6:
+            raise
+        addresses = [ANY]
+        holder = journal.perform(ReservePort(wanted.protocol, ANY, host_port))
+    chosen = holder.getsockname()[1]
+    return [Binding(wanted.protocol, wanted.port, address, chosen) for address in addresses], holder
 
 
 def publish(journal: Journal, network: Network, container_id: str, address: str, bindings: list[Binding]) -> None:

@@ -24,6 +24,7 @@ from pycontainer.network.operations import EnableSetting, NetworkOperation, Read
 from pycontainer.network.publication import (
     ANY,
     ANY6,
+    EVERYWHERE,
     MAPS,
     MAPS6,
     PROTOCOLS,
@@ -42,7 +43,11 @@ _BACKLOG = 128  # connections that wait until they are relayed
 
 
 class ReservePort(NetworkOperation):
-    """Its result is a socket that keeps the port from all others; host port 0 means one that is free."""
+    """Its result is a socket that keeps the port from all others; host port 0 means one that is free.
+
+    One of IPv6, which is one for all of the host's addresses too, also serves: what comes there was not translated, and
+    is relayed (relay.py).
+    """
 
     step = "reserve port"
     reason = "as long as this socket is open, no other process gets the port of the host's"
@@ -51,7 +56,7 @@ class ReservePort(NetworkOperation):
         self.protocol = protocol
         self.host_address = host_address
         self.host_port = host_port
-        self.path = f"{place(host_address, host_port)}/{protocol}"
+        self.path = f"{place(host_address, host_port) if host_address else f'*:{host_port}'}/{protocol}"
         if protocol == "sctp":
             self.hint = "the container needs SCTP of the kernel as well: modprobe sctp"
 
@@ -65,14 +70,15 @@ class ReservePort(NetworkOperation):
         return self.protocol == "tcp" and self.host_port != 0
 
     def execute(self) -> _socket.socket:
-        family = "AF_INET6" if is_ipv6(self.host_address) else "AF_INET"
+        serves = self.host_address == EVERYWHERE or is_ipv6(self.host_address)
+        family = "AF_INET6" if serves else "AF_INET"
         kind: int = getattr(_socket, self._type)
         holder = _socket.socket(getattr(_socket, family), kind | _socket.SOCK_CLOEXEC, PROTOCOLS[self.protocol])
         number = holder.fileno()
         record.made("socket", [family, f"{self._type}|SOCK_CLOEXEC", f"IPPROTO_{self.protocol.upper()}"], number)
         record.name(number, f"port {self.path}")
         try:
-            if is_ipv6(self.host_address):
+            if serves:
                 self._bind6(holder)
             else:
                 self._bind(holder)
@@ -95,18 +101,18 @@ class ReservePort(NetworkOperation):
             _make("shutdown", holder, ["SHUT_RD"], holder.shutdown, _socket.SHUT_RD)
 
     def _bind6(self, holder: _socket.socket) -> None:
-        """Of IPv6 it serves, too: what comes from ::1, or to a container without IPv6, is relayed. See relay.py."""
-        # The same port of IPv4 is another socket's, or another program's.
-        _set(holder, "IPPROTO_IPV6", "IPV6_V6ONLY", 1)
+        # Said, because net.ipv6.bindv6only has the default.
+        _set(holder, "IPPROTO_IPV6", "IPV6_V6ONLY", int(self.host_address != EVERYWHERE))
         if self.protocol == "tcp":
             _set(holder, "SOL_SOCKET", "SO_REUSEADDR", 1)
         else:
             # Which of its own addresses was meant, so that the answer comes from there.
             _set(holder, "IPPROTO_IPV6", "IPV6_RECVPKTINFO", 1)
-        address = f'inet_pton(AF_INET6, "{self.host_address}", &sin6_addr)'
+        host_address = self.host_address or ANY6
+        address = f'inet_pton(AF_INET6, "{host_address}", &sin6_addr)'
         where = f"{{sa_family=AF_INET6, sin6_port=htons({self.host_port}), sin6_flowinfo=htonl(0), {address}, "
         shown = [f"{where}sin6_scope_id=0}}", "28"]
-        _make("bind", holder, shown, holder.bind, (self.host_address, self.host_port, 0, 0))
+        _make("bind", holder, shown, holder.bind, (host_address, self.host_port, 0, 0))
         if self.protocol == "tcp":
             _make("listen", holder, [str(_BACKLOG)], holder.listen, _BACKLOG)
             _set(holder, "SOL_SOCKET", "SO_REUSEADDR", 0)
