@@ -17,7 +17,7 @@ from pycontainer.engine.settings import Settings
 from pycontainer.errors import PycontainerError
 from pycontainer.image import store
 from pycontainer.kernel import cgroup, mount, signals
-from pycontainer.kernel.netlink import NETLINK_ROUTE, Netlink
+from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink, get_link
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, names
 from pycontainer.network.operations import DeleteLink
@@ -167,9 +167,10 @@ def _cables(settings: Settings, connection: sqlite3.Connection) -> Iterator[Find
 
 
 def _is_up(link: str) -> bool:
+    # Not /sys, which may be another network namespace's.
     try:
-        with open(f"/sys/class/net/{link}/operstate") as file:
-            return file.read() == "up\n"
+        with Netlink(NETLINK_ROUTE) as route:
+            return Link(route.request(get_link(link))[0]).running
     except OSError:
         return False
 

@@ -211,6 +211,54 @@ def test_every_cell_of_ipv6(net: Net) -> None:
     assert not wrong, "\n".join(wrong)
 
 
+# Sends to one place from one socket at each line of its input, and prints what has come back.
+TALKER = """
+import socket, sys
+client = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+client.settimeout(1.5)
+client.connect((sys.argv[1], int(sys.argv[2])))
+for _ in sys.stdin:
+    try:
+        client.send(b"x")
+        print(client.recv(99).decode(), flush=True)
+    except OSError:
+        print("nothing", flush=True)
+"""
+
+
+@pytest.mark.parametrize("net", [("--ipv6",)], indirect=True)
+def test_udp_of_ipv6_that_keeps_coming_follows_the_container(net: Net) -> None:
+    """Or the kernel would go on sending it to where it went when nothing was published, and then it is relayed."""
+    arguments = [sys.executable, "-ISc", TALKER, HOST6, "8053"]
+    talker = subprocess.Popen(
+        ["nsenter", "-t", str(net.processes["neighbour"]), "-n", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert talker.stdin and talker.stdout
+
+    def talk() -> str:
+        talker.stdin.write("\n")
+        talker.stdin.flush()
+        return talker.stdout.readline().strip()
+
+    with talker:
+        for name in ("first", "second"):
+            assert talk() == "nothing"
+            net.start(name, "--network", "one", "-p", f"8053:{PORT}/udp")
+            pid = str(net.inspect(name)["State"]["Pid"])
+            command = ["nsenter", "-t", pid, "-n", sys.executable, "-ISc", SERVER, str(PORT)]
+            with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+                assert server.stdout
+                server.stdout.readline()
+                seen = talk()
+                server.kill()
+            assert seen == NEIGHBOUR6
+            net.pycontainer("rm", "-f", name, check=True)
+        talker.kill()
+
+
 def test_a_users_rule_filters_what_is_published(net: Net) -> None:
     """As docs/networks.md has it."""
     port = net.port("tcp", ANYWHERE)
