@@ -20,7 +20,10 @@ _COLUMNS = {"Kind": "KIND", "Name": "NAME", "Why": "WHAT IT IS", "State": "STATE
 
 def doctor(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer doctor`: 0 when nothing is left. Raises UsageError, OSError, PycontainerError."""
-    found = engine.examine(settings, open_engine(settings, notice))
+    connection = open_engine(settings, notice)
+    for line in engine.firewall_notices(connection):
+        notice(line)
+    found = engine.examine(settings, connection)
     listing = Listing(values, _COLUMNS, ["Kind", "Name", "Why", "State"])
     left = len(found)
     states = [(finding, finding.states[0]) for finding in found]

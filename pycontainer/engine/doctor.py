@@ -19,7 +19,7 @@ from pycontainer.image import store
 from pycontainer.kernel import cgroup, mount, signals
 from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink, get_link
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import lease, names
+from pycontainer.network import lease, names, rules
 from pycontainer.network.operations import DeleteLink
 from pycontainer.runtime import launch, state
 
@@ -63,6 +63,15 @@ def examine(settings: Settings, connection: sqlite3.Connection) -> list[Finding]
         return []
     time.sleep(_APART)
     return [found for found in _look(settings, connection) if (found.kind, found.name) in before]
+
+
+def firewall_notices(connection: sqlite3.Connection) -> list[str]:
+    """What the host's firewall keeps from the containers: a run tells it only when it makes the bridge.
+
+    Raises HostError, StepFailed.
+    """
+    found = [line for network in lease.find_all(connection) for line in rules.firewall_notices(Journal(), network)]
+    return list(dict.fromkeys(found))
 
 
 def _look(settings: Settings, connection: sqlite3.Connection) -> list[Finding]:

@@ -121,7 +121,7 @@ def make(
             if not found:
                 journal.perform(DeleteLink(netlink, interface, "half a network is worse than none"))
             raise
-    return rules.forward_notices(journal, interface)
+    return rules.firewall_notices(journal, wish)
 
 
 def _plug_in(

@@ -15,7 +15,9 @@ from pycontainer.errors import HostError
 from pycontainer.kernel import record
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import ruleset
+from pycontainer.network.firewall import Packet, Place, dropping_chains
 from pycontainer.network.lease import StoredNetwork
+from pycontainer.network.names import LINK_PREFIX
 from pycontainer.network.operations import NetworkOperation
 from pycontainer.network.publication import Publication
 
@@ -80,45 +82,70 @@ def run_nft(arguments: list[str], text: str = "") -> str:
     return done.stdout
 
 
-def forward_notices(journal: Journal, interface: str) -> list[str]:
-    """Lines for the user where the host's firewall drops forwarded packets by its policy and has no rule for us."""
+def firewall_notices(journal: Journal, network: StoredNetwork) -> list[str]:
+    """Lines for the user where the host's firewall drops what the network's containers send.
+
+    Published ports are not looked at: whoever has a firewall may want them shut.
+    """
     try:
         ruleset = journal.perform(ListRules())
     except HostError:
         return []  # an nft without JSON: no reason to refuse a container
     assert isinstance(ruleset, list)
-    return [
-        f"the host's firewall drops forwarded packets (table {family} {table}, chain {chain}): containers may not "
-        f"reach other networks or each other; to let them: {remedy(ruleset, family, table, chain, interface)}"
-        for family, table, chain in dropping_chains(ruleset, interface)
+    link, forwarded, asked = network.interface, [], []
+    if not network.traits.internal:
+        for family in ("ip", "ip6") if network.traits.subnet6 else ("ip",):
+            forwarded += dropping_chains(ruleset, Packet(family, "forward", link))
+            forwarded += dropping_chains(ruleset, Packet(family, "forward", "", link, established=True))
+    if network.id:  # in those that users have made there are names
+        asked = dropping_chains(ruleset, Packet("ip", "input", link))
+    # By the remedy, because one often mends several chains.
+    notices: dict[str, str] = {}
+    for place in forwarded:
+        notices.setdefault(
+            remedy(ruleset, place, link),
+            f"the host's firewall drops forwarded packets (table {place.family} {place.table}, chain {place.chain}): "
+            "containers may not reach other networks or each other",
+        )
+    for place in asked:
+        notices.setdefault(
+            remedy(ruleset, place, link, "input"),
+            f"the host's firewall drops what comes in (table {place.family} {place.table}, chain {place.chain}): "
+            "containers cannot ask for names",
+        )
+    return [f"{text}; to let them: {line}" for line, text in notices.items()]
+
+
+def remedy(ruleset: list[dict[str, Any]], place: Place, interface: str, hook: str = "forward") -> str:
+    """A shell line that lets the containers through, in the words of the firewall that has the chain.
+
+    It is for all our bridges where their names begin alike, because the next network needs it too. docs/networks.md
+    tells which of them last.
+    """
+    family, table, chain = place
+    wide = interface.startswith(LINK_PREFIX)
+    links = f"{LINK_PREFIX}+" if wide else interface
+    all_chains = [entry["chain"] for entry in ruleset if "chain" in entry]
+    chains = {each["name"] for each in all_chains if (each["family"], each["table"]) == (family, table)}
+    if table == "firewalld" or "FORWARD_ZONES" in chains:
+        return f"firewall-cmd --permanent --zone=trusted --add-interface={links}; firewall-cmd --reload"
+    if any(name.startswith(("ufw-", "ufw6-")) for name in chains):
+        if hook == "input":
+            return f"ufw allow in on {links} to any port 53"
+        return f"ufw route allow in on {links}; ufw route allow out on {links}"
+    if (table, chain) in (("filter", "FORWARD"), ("filter", "INPUT")) and family != "inet":
+        chain = "DOCKER-USER" if chain == "FORWARD" and "DOCKER-USER" in chains else chain
+        begin = f"{'iptables' if family == 'ip' else 'ip6tables'} -I {chain}"
+        if hook == "input":
+            return "; ".join(f"{begin} -i {links} -p {each} --dport 53 -j ACCEPT" for each in ("udp", "tcp"))
+        # DNAT is what comes to a published port.
+        states = "ESTABLISHED,RELATED,DNAT"
+        return f"{begin} -i {links} -j ACCEPT; {begin} -o {links} -m conntrack --ctstate {states} -j ACCEPT"
+    links = f'"{LINK_PREFIX}*"' if wide else f'"{interface}"'
+    texts = [
+        f"iifname {links} accept",
+        *(f"oifname {links} ct {x} accept" for x in ("state established,related", "status dnat")),
     ]
-
-
-def dropping_chains(ruleset: list[dict[str, Any]], interface: str) -> list[tuple[str, str, str]]:
-    """Chains (family, table, name) that drop forwarded IPv4 packets and whose table has no rule for `interface`."""
-    spoken_for = {
-        (rule["family"], rule["table"])
-        for rule in (entry["rule"] for entry in ruleset if "rule" in entry)
-        if f'"{interface}"' in json.dumps(rule["expr"])
-    }
-    return [
-        (chain["family"], chain["table"], chain["name"])
-        for chain in (entry["chain"] for entry in ruleset if "chain" in entry)
-        if chain.get("hook") == "forward"
-        and chain.get("policy") == "drop"
-        and chain["family"] in ("ip", "inet")
-        and (chain["family"], chain["table"]) not in spoken_for
-    ]
-
-
-def remedy(ruleset: list[dict[str, Any]], family: str, table: str, chain: str, interface: str) -> str:
-    """A shell line that lets the containers through; in docker's chain for such rules where there is one."""
-    if (family, table, chain) != ("ip", "filter", "FORWARD"):
-        begin = f"nft insert rule {family} {table} {chain}"
-        answers = f"{begin} oifname {interface} ct state established,related accept"
-        return f"{begin} iifname {interface} accept; {answers}; {begin} oifname {interface} ct status dnat accept"
-    chains = {entry["chain"]["name"] for entry in ruleset if entry.get("chain", {}).get("table") == table}
-    begin = f"iptables -I {'DOCKER-USER' if 'DOCKER-USER' in chains else chain}"
-    # DNAT is what comes to a published port.
-    states = "ESTABLISHED,RELATED,DNAT"
-    return f"{begin} -i {interface} -j ACCEPT; {begin} -o {interface} -m conntrack --ctstate {states} -j ACCEPT"
+    if hook == "input":
+        texts = [f"iifname {links} {each} dport 53 accept" for each in ("udp", "tcp")]
+    return f"nft '{'; '.join(f'insert rule {family} {table} {chain} {text}' for text in texts)}'"

@@ -1,16 +1,15 @@
-"""The choice of a subnet, names, and what the host's packet filter means for us."""
+"""The choice of a subnet, names, and the rules of our own."""
 
 from __future__ import annotations
 
 import sqlite3
 from ipaddress import IPv4Interface, IPv4Network
-from typing import Any
 
 import pytest
 
 from pycontainer.errors import Conflict, HostError, UsageError
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import attach, names, rules, ruleset
+from pycontainer.network import attach, names, ruleset
 from pycontainer.network.bridge import POOLS, Survey, choose_subnet, plan_subnet
 from pycontainer.network.lease import StoredNetwork, Traits
 from pycontainer.network.publication import Binding, Publication
@@ -77,43 +76,6 @@ def test_names_follow_from_bridge_and_container() -> None:
     assert len(names.link_name("f" * 64)) == 15
     others = {names.link_name(container, network) for container in ("a" * 64, "b" * 64) for network in ("one", "two")}
     assert len(others) == 4 and all(len(name) == 15 and name.startswith("pyc") for name in others)
-
-
-def chain(name: str, table: str = "filter", family: str = "ip", **base: str) -> dict[str, Any]:
-    return {"chain": {"family": family, "table": table, "name": name, **base}}
-
-
-def rule(interface: str, table: str = "filter", family: str = "ip") -> dict[str, Any]:
-    match = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": interface}}
-    return {"rule": {"family": family, "table": table, "chain": "any", "expr": [match, {"accept": None}]}}
-
-
-DROPPING = chain("FORWARD", hook="forward", policy="drop")
-
-
-@pytest.mark.parametrize(
-    ("ruleset", "found"),
-    [
-        ([], []),
-        ([DROPPING], [("ip", "filter", "FORWARD")]),
-        ([DROPPING, rule("docker0")], [("ip", "filter", "FORWARD")]),
-        ([DROPPING, rule("pyc0")], []),
-        ([DROPPING, rule("pyc0", table="other")], [("ip", "filter", "FORWARD")]),
-        ([chain("FORWARD", hook="forward", policy="accept"), chain("DOCKER-USER")], []),
-        ([chain("in", hook="input", policy="drop")], []),
-        ([chain("f", "fw", "inet", hook="forward", policy="drop")], [("inet", "fw", "f")]),
-        ([chain("f", "fw", "ip6", hook="forward", policy="drop")], []),
-    ],
-)
-def test_chains_that_drop_forwarded_packets(ruleset: list[dict[str, Any]], found: list[tuple[str, str, str]]) -> None:
-    assert rules.dropping_chains(ruleset, "pyc0") == found
-
-
-def test_remedy_uses_dockers_chain_for_it() -> None:
-    assert "iptables -I FORWARD -i pyc0 -j ACCEPT" in rules.remedy([DROPPING], "ip", "filter", "FORWARD", "pyc0")
-    known = [DROPPING, chain("DOCKER-USER")]
-    assert "iptables -I DOCKER-USER -i pyc0 -j ACCEPT" in rules.remedy(known, "ip", "filter", "FORWARD", "pyc0")
-    assert "nft insert rule inet fw f iifname pyc0 accept" in rules.remedy([], "inet", "fw", "f", "pyc0")
 
 
 def test_program_touches_only_its_own_table() -> None:
