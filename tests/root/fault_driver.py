@@ -35,7 +35,9 @@ import tempfile
 import time
 from typing import Any
 
-# Imported here, so that no run pays for them.
+# All that follows is imported here, so that no run pays for it: this most of all, which makes bridges.
+import pyroute2  # noqa: F401
+
 import pycontainer.cli.commands
 import pycontainer.cli.launch
 import pycontainer.cli.run

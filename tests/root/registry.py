@@ -71,7 +71,7 @@ def registry(
 def authority(directory: pathlib.Path) -> tuple[str, str, str]:
     """A private authority, and a certificate for 127.0.0.1 that it has signed: paths of CA, certificate, key."""
     run = lambda *words: subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=directory)  # noqa: E731
-    common = ("-newkey", "rsa:2048", "-nodes", "-subj")
+    common = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj")
     run("req", "-x509", *common, "/CN=test authority", "-keyout", "ca.key", "-out", "ca.crt", "-days", "2",
         "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=keyCertSign")  # fmt: skip
     run("req", *common, "/CN=127.0.0.1", "-keyout", "server.key", "-out", "server.csr")

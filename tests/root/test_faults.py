@@ -28,7 +28,7 @@ SEED = int(os.environ.get("PYCONTAINER_TEST_SEED", "20261122"))
 # turns, two of the eight at each operation, the signals too; and of several operations that do the same (a
 # device, one more device) it is the first and the last.
 ALL = os.environ.get("PYCONTAINER_TEST_FAULTS") == "all"
-DRAWS = 60 if ALL else 8
+DRAWS = 60 if ALL else 5
 # A volume, a file system, a directory and a limit, so that there are operations of every kind.
 OPTIONS = ["--tmpfs", "/scratch", "-w", "/new", "--ulimit", "nofile=64:64"]
 
@@ -462,7 +462,7 @@ def full_disk(root: pathlib.Path, free: int) -> Iterator[None]:
     (root / "reserve").unlink(missing_ok=True)
     filler = root / "filler"
     with open(filler, "wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 10):
+        for size in (1 << 20, 1 << 15, 1 << 10):
             try:
                 while True:
                     file.write(bytes(size))

@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from conftest import REPOSITORY, Pycontainer, copy_store, end_processes, own_bridges
+from conftest import REPOSITORY, Pycontainer, bridge_ports, copy_store, end_processes, lasting, own_bridges
 
-# The command line, which kills itself before a step.
+# The command line, as tests/command.py has it, which kills itself before a step.
 KILLED_AT = f"""
 import os, signal, sys
-sys.path.insert(0, {str(REPOSITORY)!r})
+sys.path[:0] = {[str(REPOSITORY), *sys.path[1:]]!r}
 from pycontainer.kernel.operation import Journal
 from pycontainer.cli import main
 left, perform = [int(sys.argv.pop(1))], Journal.perform
@@ -42,7 +42,7 @@ def kills(engine: Pycontainer, *words: str) -> Iterator[int]:
     """Run a command again and again, killed one step later each time; ends with the run that came through."""
     for last in range(MOST):
         done = subprocess.run(
-            [sys.executable, "-c", KILLED_AT, str(last), *words],
+            [sys.executable, "-IS", "-c", KILLED_AT, str(last), *words],
             env=engine.environment,
             capture_output=True,
             text=True,
@@ -72,43 +72,57 @@ def ant(engine: Pycontainer) -> Pycontainer:
     return engine
 
 
-def links(engine: Pycontainer) -> list[str]:
-    return engine("exec", "ant", "ls", "/sys/class/net", check=True).stdout.split()
-
-
-def networks(engine: Pycontainer) -> list[str]:
+def inspect(engine: Pycontainer) -> tuple[dict[str, str], pathlib.Path]:
+    """Network -> address of the container, and /proc/PID/net of its first process."""
     (found,) = json.loads(engine("inspect", "ant", check=True).stdout)
-    return sorted(found["NetworkSettings"]["Networks"])
+    endpoints = found["NetworkSettings"]["Networks"]
+    return {name: each["IPAddress"] for name, each in endpoints.items()}, pathlib.Path(
+        f"/proc/{found['State']['Pid']}/net"
+    )
+
+
+def links(net: pathlib.Path) -> list[str]:
+    """As the container has them, without a command in it."""
+    return sorted(line.partition(":")[0].strip() for line in (net / "dev").read_text().splitlines()[2:])
+
+
+def has_default_route(net: pathlib.Path) -> bool:
+    return any(line.split()[1] == "00000000" for line in (net / "route").read_text().splitlines()[1:])
 
 
 def test_connect(ant: Pycontainer) -> None:
+    (found,) = json.loads(ant("network", "inspect", "two", check=True).stdout)
+    bridge = found["Options"]["com.docker.network.bridge.name"]
     for _ in kills(ant, "network", "connect", "two", "ant"):
-        assert ("two" in networks(ant)) or links(ant) == ["eth0", "lo"]
-        if "two" in networks(ant):
+        networks, net = inspect(ant)
+        if "two" in networks:
             ant("network", "disconnect", "two", "ant", check=True)
-        assert links(ant) == ["eth0", "lo"]
-        ant("network", "rm", "two", check=True)
-        ant("network", "create", "two", check=True)
+        assert links(net) == ["eth0", "lo"]
+        # It has no address there and no cable, and so the network could go.
+        (found,) = json.loads(ant("network", "inspect", "two", check=True).stdout)
+        assert found["Containers"] == {}
+        assert not lasting(lambda: bridge_ports(bridge))
+    ant("network", "rm", "two", check=True)
 
 
 def test_disconnect(ant: Pycontainer) -> None:
     ant("network", "connect", "two", "ant", check=True)
     published = ant("port", "ant", check=True).stdout
     for _ in kills(ant, "network", "disconnect", "one", "ant"):
-        if "one" in networks(ant):
+        networks, net = inspect(ant)
+        if "one" in networks:
             ant("network", "disconnect", "one", "ant", check=True)
-        assert networks(ant) == ["two"] and len(links(ant)) == 2
-        assert "default" in ant("exec", "ant", "ip", "route", check=True).stdout
+            networks, _ = inspect(ant)
+        assert list(networks) == ["two"] and len(links(net)) == 2
+        assert has_default_route(net)
         rules = subprocess.run(
             ["nft", "list", "table", "ip", f"pycontainer_{ant.environment['PYCONTAINER_BRIDGE']}"],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
-        (found,) = json.loads(ant("inspect", "ant", check=True).stdout)
-        address = found["NetworkSettings"]["Networks"]["two"]["IPAddress"]
         port = published.strip().rpartition(":")[2]
-        assert f"tcp . {port} : {address} . 80" in rules
+        assert f"tcp . {port} : {networks['two']} . 80" in rules
         # As it was.
         ant("network", "connect", "one", "ant", check=True)
         ant("network", "disconnect", "two", "ant", check=True)

@@ -25,7 +25,7 @@ from test_image_layer import LayerTar, docker_archive
 from pycontainer.image import manifest
 
 SEED = int(os.environ.get("PYCONTAINER_TEST_SEED", "20261124"))
-PULLS = int(os.environ.get("PYCONTAINER_TEST_PULLS", "25"))
+PULLS = int(os.environ.get("PYCONTAINER_TEST_PULLS", "12"))
 NONE = ("--network", "none")
 PATH = "team/app"
 

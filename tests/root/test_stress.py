@@ -15,7 +15,9 @@ import pytest
 from conftest import REPOSITORY, Pycontainer, wait_until
 from leftovers import Leftovers, network_namespaces
 
-RUNS = int(os.environ.get("PYCONTAINER_TEST_RUNS", "100"))
+# PYCONTAINER_TEST_RUNS=100 is a storm. What every run leaves is found by more than SLACK of them.
+RUNS = int(os.environ.get("PYCONTAINER_TEST_RUNS", "40"))
+SLACK = 20  # keys that others on this machine may make meanwhile
 SEED = int(os.environ.get("PYCONTAINER_TEST_SEED", "20261122"))
 
 # As install.sh starts it: isolated and without `site`, which saves a third of the time.
@@ -76,7 +78,7 @@ def test_one_after_another(fast: Fast) -> None:
         output, errors = process.communicate(timeout=60)
         assert (process.returncode, output, errors) == (0, "", "")
 
-    for _ in range(20):
+    for _ in range(8):
         run_once()
     before, keys_before = fast.sizes(), keys()
     for _ in range(RUNS):
@@ -85,18 +87,18 @@ def test_one_after_another(fast: Fast) -> None:
     assert fast.sizes() == before
     # Because the kernel frees them some time later, and others may use keys meanwhile.
     deadline = time.monotonic() + 10
-    while keys() > keys_before + 20 and time.monotonic() < deadline:
+    while keys() > keys_before + SLACK and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert keys() <= keys_before + 20
+    assert keys() <= keys_before + SLACK
 
 
-def test_fifty_at_once(fast: Fast, tmp_path: pathlib.Path) -> None:
+def test_many_at_once(fast: Fast, tmp_path: pathlib.Path) -> None:
     script = (
         "cat /proc/self/uid_map; ip -4 -o address show eth0; echo ready; until [ -e /gate/open ]; do sleep 0.1; done"
     )
     tmp_path.chmod(0o755)
     processes = [
-        fast.start("run", "--rm", "-v", f"{tmp_path}:/gate:ro", "busybox", "sh", "-c", script) for _ in range(50)
+        fast.start("run", "--rm", "-v", f"{tmp_path}:/gate:ro", "busybox", "sh", "-c", script) for _ in range(RUNS // 2)
     ]
     try:
         ranges, addresses = [], []
@@ -114,7 +116,7 @@ def test_fifty_at_once(fast: Fast, tmp_path: pathlib.Path) -> None:
         (tmp_path / "open").touch()
         results = [(process.communicate(timeout=60), process.returncode) for process in processes]
     assert [result for result in results if result != (("", ""), 0)] == []
-    assert len(running) == len(set(addresses)) == 50
+    assert len(running) == len(set(addresses)) == RUNS // 2
     ranges.sort()
     assert all(second - first >= 65536 for first, second in itertools.pairwise(ranges))
     check_nothing_left(fast)
