@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Json = dict[str, "Any"]
 
 # What `pip` installs and what a bug report should name.
-_PACKAGES = ("click", "dnslib", "isal", "plotext", "pyroute2", "python-prctl", "rich", "tarsafe", "zstandard")
+_PACKAGES = ("click", "dnslib", "isal", "plotext", "python-prctl", "rich", "tarsafe", "zstandard")
 # Docker's word for an architecture, which is Go's, where it is not the kernel's.
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 

@@ -1,10 +1,30 @@
-"""The messages of rtnetlink(7) for the ports of a bridge: netlink.py."""
+"""The messages of rtnetlink(7) for a bridge and its ports, and for what is there already: netlink.py."""
 
 from __future__ import annotations
 
 import _socket
+import struct
 
-from pycontainer.kernel.netlink import IFINFOMSG, Body, Message
+from pycontainer.kernel.netlink import (
+    ATTRIBUTES,
+    IFADDRMSG,
+    IFINFOMSG,
+    RTEXT_FILTER_SKIP_STATS,
+    RTMSG,
+    Body,
+    Message,
+    parse_attributes,
+)
+
+
+def new_bridge(name: str, address: bytes, mtu: int) -> Message:
+    """A bridge, down. EEXIST where there is a link of that name."""
+    body = Body(
+        IFINFOMSG.pack(_socket.AF_UNSPEC, 0, 0, 0, 0),
+        "ifi_index=0",
+        {"IFLA_IFNAME": name, "IFLA_ADDRESS": address, "IFLA_MTU": mtu, "IFLA_LINKINFO": {"IFLA_INFO_KIND": "bridge"}},
+    )
+    return Message("RTM_NEWLINK", ("NLM_F_ACK", "NLM_F_EXCL", "NLM_F_CREATE"), body)
 
 
 def set_master(index: int, master: int) -> Message:
@@ -22,3 +42,34 @@ def set_hairpin(index: int) -> Message:
         {"IFLA_PROTINFO": {"IFLA_BRPORT_MODE": b"\1"}},
     )
     return Message("RTM_SETLINK", ("NLM_F_ACK",), body)
+
+
+def replace_address(index: int, address: bytes, prefix_length: int, broadcast: bytes) -> Message:
+    """An IPv4 address on a link, that is there already or not."""
+    body = Body(
+        IFADDRMSG.pack(_socket.AF_INET, prefix_length, 0, 0, index),
+        f"ifa_family=AF_INET, ifa_prefixlen={prefix_length}, ifa_index={index}",
+        {"IFA_LOCAL": address, "IFA_ADDRESS": address, "IFA_BROADCAST": broadcast},
+    )
+    return Message("RTM_NEWADDR", ("NLM_F_ACK", "NLM_F_REPLACE", "NLM_F_CREATE"), body)
+
+
+def get_links() -> Message:
+    """List all links, for Netlink.dump: a payload for Link for each."""
+    fixed = IFINFOMSG.pack(_socket.AF_UNSPEC, 0, 0, 0, 0)
+    body = Body(fixed, "ifi_index=0", {"IFLA_EXT_MASK": RTEXT_FILTER_SKIP_STATS})
+    return Message("RTM_GETLINK", ("NLM_F_DUMP",), body)
+
+
+def get_routes() -> Message:
+    """List the IPv4 routes of all tables, for Netlink.dump: a payload for `parse_route` for each."""
+    fixed = RTMSG.pack(_socket.AF_INET, 0, 0, 0, 0, 0, 0, 0, 0)
+    return Message("RTM_GETROUTE", ("NLM_F_DUMP",), Body(fixed, "rtm_family=AF_INET", {}))
+
+
+def parse_route(payload: bytes) -> tuple[bytes, int, int]:
+    """Where it leads, the length of that prefix in bits, and the index of the link; 0 for none, or for several."""
+    _, prefix_length, *_ = RTMSG.unpack_from(payload)
+    attributes = parse_attributes(payload[RTMSG.size :])
+    (index,) = struct.unpack("=I", attributes.get(ATTRIBUTES["RTA_OIF"], bytes(4)))
+    return attributes.get(ATTRIBUTES["RTA_DST"], bytes(4)), prefix_length, index

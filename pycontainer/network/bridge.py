@@ -1,7 +1,4 @@
-"""Make the bridge network: what happens once per boot, or when somebody deleted it.
-
-The only module that imports pyroute2, and it does so late: the import takes longer than starting a container.
-"""
+"""Make the bridge network: what happens once per boot, or when somebody deleted it."""
 
 from __future__ import annotations
 
@@ -9,18 +6,17 @@ import ipaddress
 import os
 import sqlite3
 from ipaddress import IPv4Network
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from pycontainer.errors import Conflict, HostError, PycontainerError
-from pycontainer.kernel import record
-from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink
+from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink, get_addresses, parse_address, set_link_up
+from pycontainer.kernel.netlink_bridge import get_links, get_routes, new_bridge, parse_route, replace_address
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, rules
 from pycontainer.network.files import nameservers
 from pycontainer.network.lease import StoredNetwork
 from pycontainer.network.names import link_name
 from pycontainer.network.operations import (
-    HINTS,
     AddAddress6,
     DeleteBridge,
     DeleteLink,
@@ -28,6 +24,7 @@ from pycontainer.network.operations import (
     FindLink,
     NetworkOperation,
     RefuseRouters,
+    Request,
     SetMaster,
 )
 from pycontainer.network.publication import Publication
@@ -50,9 +47,7 @@ def reserve(journal: Journal, connection: sqlite3.Connection, wish: StoredNetwor
 
     Raises Conflict, HostError, StepFailed.
     """
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
+    with Netlink(NETLINK_ROUTE) as route:
         survey = journal.perform(SurveyHost(route, wish.interface))
     taken = survey.taken + [IPv4Network(each.subnet) for each in lease.find_all(connection)]
     survey = survey._replace(taken=taken)
@@ -78,12 +73,10 @@ def make(
     Runs inside the caller's transaction. Every step may have been done before: what was killed half way is continued
     here. Raises Conflict, HostError, StepFailed.
     """
-    from pyroute2 import IPRoute
-
     name, interface = wish.name, wish.interface
-    with Netlink(NETLINK_ROUTE) as netlink, IPRoute() as route:
+    with Netlink(NETLINK_ROUTE) as netlink:
         found = journal.perform(FindLink(netlink, interface, "a bridge that is there is kept"))
-        survey = journal.perform(SurveyHost(route, interface))
+        survey = journal.perform(SurveyHost(netlink, interface))
         assert isinstance(survey, Survey)
         others = [each for each in lease.find_all(connection) if each.name != name]
         survey = survey._replace(taken=survey.taken + [IPv4Network(each.subnet) for each in others])
@@ -99,7 +92,7 @@ def make(
         lease.store(connection, wish)
         if not found:
             mtu = wish.traits.mtu or survey.mtu
-            journal.perform(CreateBridge(route, interface, gateway, mtu))
+            journal.perform(CreateBridge(netlink, interface, gateway, mtu))
         try:
             link = journal.perform(FindLink(netlink, interface, "its index, by which the next messages name it"))
             if not isinstance(link, Link):
@@ -108,7 +101,7 @@ def make(
                 journal.perform(RefuseRouters(interface))
             else:
                 journal.perform(DisableIPv6(interface))
-            journal.perform(AddBridgeAddress(route, interface, link.index, gateway, subnet))
+            journal.perform(AddBridgeAddress(netlink, interface, link.index, gateway, subnet))
             if wish.gateway6:
                 _, length = lease.split_subnet6(wish.traits.subnet6)
                 journal.perform(AddAddress6(netlink, -1, link.index, wish.gateway6, length, interface))
@@ -116,7 +109,7 @@ def make(
             if leases:
                 _plug_in(journal, connection, netlink, wish, link)
             # Last, because a bridge that is up is taken as complete.
-            journal.perform(SetBridgeUp(route, interface, link.index))
+            journal.perform(SetBridgeUp(netlink, interface, link.index))
         except PycontainerError:
             if not found:
                 journal.perform(DeleteLink(netlink, interface, "half a network is worse than none"))
@@ -207,9 +200,7 @@ def choose_subnet(taken: list[IPv4Network]) -> IPv4Network:
 
 def free_subnet() -> str:
     """One that a new bridge could have now; nothing is made. Raises HostError, StepFailed."""
-    from pyroute2 import IPRoute
-
-    with IPRoute() as route:
+    with Netlink(NETLINK_ROUTE) as route:
         return str(choose_subnet(Journal().perform(SurveyHost(route, "")).taken))
 
 
@@ -219,121 +210,65 @@ class SurveyHost(NetworkOperation):
     step = "list routes and addresses"
     reason = "the containers' subnet must not hide a network that the host can reach"
 
-    def __init__(self, route: Any, interface: str) -> None:
-        self.route = route
+    def __init__(self, netlink: Netlink, interface: str) -> None:
+        self.netlink = netlink
         self.interface = interface
 
     def shell(self) -> str:
         return "ip link; ip -4 address; ip -4 route show table all"
 
     def execute(self) -> Survey:
-        for kind in ("RTM_GETLINK", "RTM_GETADDR", "RTM_GETROUTE"):
-            record.made("sendto", ["NETLINK_ROUTE", f"{{nlmsg_type={kind}, nlmsg_flags=NLM_F_REQUEST|NLM_F_DUMP}}"])
-        links = {link["index"]: link for link in self.route.get_links()}
+        links = {link.index: link for link in map(Link, self.netlink.dump(get_links()))}
+        bridge = next((link.index for link in links.values() if link.name == self.interface), -1)
         own = None
         mtu = MTU
         taken = []
-        for entry in self.route.get_addr(family=2):
-            address = ipaddress.IPv4Interface(f"{entry.get_attr('IFA_ADDRESS')}/{entry['prefixlen']}")
-            if links.get(entry["index"]) and links[entry["index"]].get_attr("IFLA_IFNAME") == self.interface:
-                own = own or address
+        for index, address, length in map(parse_address, self.netlink.dump(get_addresses())):
+            found = ipaddress.IPv4Interface((address, length))
+            if index == bridge:
+                own = own or found
             else:
-                taken.append(address.network)
-        for entry in self.route.get_routes(family=2):
-            link = links.get(entry.get_attr("RTA_OIF"))
-            if link and link.get_attr("IFLA_IFNAME") == self.interface:
+                taken.append(found.network)
+        for destination, length, index in map(parse_route, self.netlink.dump(get_routes())):
+            if index == bridge:
                 continue
-            if entry["dst_len"] >= WIDEST_ROUTE:
-                taken.append(IPv4Network(f"{entry.get_attr('RTA_DST')}/{entry['dst_len']}"))
-            elif link:
-                mtu = min(mtu, link.get_attr("IFLA_MTU"))
+            if length >= WIDEST_ROUTE:
+                taken.append(IPv4Network((destination, length)))
+            elif index in links:
+                mtu = min(mtu, links[index].mtu)
         return Survey(taken + _nameservers(), own, mtu)
 
 
-class RouteCall(NetworkOperation):
-    """One message through pyroute2. `message` is what it sends, in the words of kernel/netlink.py."""
-
-    message = ""
-    command = ""
-
-    def shell(self) -> str:
-        return self.command
-
-    def execute(self) -> None:
-        from pyroute2.netlink.exceptions import NetlinkError
-
-        try:
-            self.call()
-            # By its words here, because pyroute2 sends it.
-            record.made("sendto", ["NETLINK_ROUTE", self.message])
-        except NetlinkError as error:
-            self.hint = HINTS.get(error.code, self.hint)
-            raise OSError(error.code, os.strerror(error.code)) from error
-
-    def call(self) -> None:
-        raise NotImplementedError
-
-
-class CreateBridge(RouteCall):
+class CreateBridge(Request):
     step = "create bridge"
     reason = "a switch inside the kernel, to which every container is plugged"
 
-    def __init__(self, route: Any, interface: str, gateway: str, mtu: int) -> None:
-        self.route = route
-        self.path = interface
+    def __init__(self, netlink: Netlink, interface: str, gateway: str, mtu: int) -> None:
         # Its own for good: by default a bridge takes that of a port, and changes it when the port goes.
-        mac = (b"\x02\x42" + ipaddress.IPv4Address(gateway).packed).hex(":")
-        self.arguments = {"ifname": interface, "kind": "bridge", "address": mac, "mtu": mtu}
-        self.message = (
-            "{nlmsg_type=RTM_NEWLINK, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_EXCL|NLM_F_CREATE}, {ifi_index=0}, "
-            f'{{IFLA_IFNAME="{interface}", IFLA_ADDRESS={mac}, IFLA_MTU={mtu}, '
-            'IFLA_LINKINFO={IFLA_INFO_KIND="bridge"}}'
-        )
-        self.command = f"ip link add {interface} address {mac} mtu {mtu} type bridge"
-
-    def call(self) -> None:
-        self.route.link("add", **self.arguments)
+        mac = b"\x02\x42" + ipaddress.IPv4Address(gateway).packed
+        command = f"ip link add {interface} address {mac.hex(':')} mtu {mtu} type bridge"
+        super().__init__(netlink, new_bridge(interface, mac, mtu), interface, command)
 
 
-class AddBridgeAddress(RouteCall):
+class AddBridgeAddress(Request):
     """An address that is there already is no failure."""
 
     step = "add address"
     reason = "the host's own place on the bridge, which is the containers' gateway"
 
-    def __init__(self, route: Any, interface: str, index: int, gateway: str, subnet: IPv4Network) -> None:
-        self.route = route
-        self.path = f"{gateway}/{subnet.prefixlen}"
-        broadcast = str(subnet.broadcast_address)
-        self.arguments = {"index": index, "address": gateway, "prefixlen": subnet.prefixlen, "broadcast": broadcast}
-        self.message = (
-            "{nlmsg_type=RTM_NEWADDR, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK|NLM_F_REPLACE|NLM_F_CREATE}, "
-            f"{{ifa_family=AF_INET, ifa_prefixlen={subnet.prefixlen}, ifa_index={index}}}, "
-            f'{{IFA_ADDRESS=inet_addr("{gateway}"), IFA_LOCAL=inet_addr("{gateway}"), '
-            f'IFA_BROADCAST=inet_addr("{broadcast}")}}'
-        )
-        self.command = f"ip address replace {self.path} broadcast {broadcast} dev {interface}"
-
-    def call(self) -> None:
-        self.route.addr("replace", **self.arguments)
+    def __init__(self, netlink: Netlink, interface: str, index: int, gateway: str, subnet: IPv4Network) -> None:
+        broadcast = subnet.broadcast_address
+        path = f"{gateway}/{subnet.prefixlen}"
+        message = replace_address(index, lease.pack_address(gateway), subnet.prefixlen, broadcast.packed)
+        super().__init__(netlink, message, path, f"ip address replace {path} broadcast {broadcast} dev {interface}")
 
 
-class SetBridgeUp(RouteCall):
+class SetBridgeUp(Request):
     step = "set bridge up"
     reason = "packets can pass"
 
-    def __init__(self, route: Any, interface: str, index: int) -> None:
-        self.route = route
-        self.path = interface
-        self.index = index
-        self.message = (
-            "{nlmsg_type=RTM_NEWLINK, nlmsg_flags=NLM_F_REQUEST|NLM_F_ACK}, "
-            f"{{ifi_index={index}, ifi_flags=IFF_UP, ifi_change=0x1}}"
-        )
-        self.command = f"ip link set dev {interface} up"
-
-    def call(self) -> None:
-        self.route.link("set", index=self.index, state="up")
+    def __init__(self, netlink: Netlink, interface: str, index: int) -> None:
+        super().__init__(netlink, set_link_up(index), interface, f"ip link set dev {interface} up")
 
 
 def _nameservers() -> list[IPv4Network]:

@@ -35,9 +35,7 @@ import tempfile
 import time
 from typing import Any
 
-# All that follows is imported here, so that no run pays for it: this most of all, which makes bridges.
-import pyroute2  # noqa: F401
-
+# All that follows is imported here, so that no run pays for it.
 import pycontainer.cli.commands
 import pycontainer.cli.launch
 import pycontainer.cli.run
