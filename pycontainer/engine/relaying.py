@@ -14,20 +14,24 @@ import os
 import select
 
 from pycontainer.engine import containers, ports
-from pycontainer.engine.database import open_database
+from pycontainer.engine.database import Error, open_database
 from pycontainer.errors import NotFound
 from pycontainer.kernel import privilege, process, signals
 from pycontainer.kernel.event_loop import READ, EventLoop
 from pycontainer.monitor import errand
 from pycontainer.network import lease
+from pycontainer.network.publication import is_ipv6
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Sequence
 
     from pycontainer.engine.settings import Settings
+    from pycontainer.network.publication import Binding
 
 PROCESS_NAME = "pyc-relay"
+_PATIENCE = 500  # milliseconds
 _REST = 1.0  # seconds until another one is tried, where it could not be made or was killed
 
 
@@ -98,22 +102,75 @@ class Relaying:
         privilege.capset(0, 0, 0)
         os.chdir("/")
 
-        def targets(protocol: str, host_address: str, host_port: int) -> list[tuple[str, int]]:
-            try:
-                container = containers.get(connection, self._id)
-            except NotFound:
-                return []
-            ways = [each for each in lease.leases_of(connection, self._id) if each.way_out]
-            return [
-                (address, binding.port)
-                for binding in ports.bound(container)
-                if (binding.protocol, binding.host_address, binding.host_port) == (protocol, host_address, host_port)
-                for way in ways
-                for address in reversed(ports.addresses(connection, way))
-            ]
-
-        relay.serve([socket.socket(fileno=each) for each in self._sockets], targets)
+        ways = _Ways(connection, self._id)
+        relay.serve([socket.socket(fileno=each) for each in self._sockets], ways.targets, ways.admits)
         return 0
+
+
+class _Ways:
+    """Where a container's ports lead to, as the database says, which is read again whenever it has changed."""
+
+    def __init__(self, connection: sqlite3.Connection, container_id: str) -> None:
+        self._connection = connection
+        self._id = container_id
+        self._version = -1
+        self._bindings: list[Binding] = []
+        self._addresses: list[str] = []
+        self._internal: list[lease.StoredNetwork] = []
+        # Nobody's data is to wait for a command that keeps it locked.
+        connection.execute(f"PRAGMA busy_timeout={_PATIENCE}")
+
+    def targets(self, protocol: str, host_address: str, host_port: int) -> list[tuple[str, int]]:
+        """The container's addresses and port that a port of the host's leads to, the best first."""
+        self._refresh()
+        wanted = (protocol, host_address, host_port)
+        return [
+            (address, binding.port)
+            for binding in self._bindings
+            if (binding.protocol, binding.host_address, binding.host_port) == wanted
+            for address in self._addresses
+        ]
+
+    def admits(self, client: str, link: int) -> bool:
+        """Whether it is nobody in an internal network, which nothing gets out of: what is relayed is not forwarded."""
+        self._refresh()
+        if self._version < 0:
+            return False
+        return not any(_is_in(network, client.removeprefix("::ffff:"), link) for network in self._internal)
+
+    def _refresh(self) -> None:
+        try:
+            (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+            if version != self._version:
+                self._read()
+                self._version = version
+        except (OSError, Error):
+            # Then it is as it was.
+            pass
+
+    def _read(self) -> None:
+        connection = self._connection
+        try:
+            bindings = ports.bound(containers.get(connection, self._id))
+        except NotFound:
+            bindings = []
+        ways = [each for each in lease.leases_of(connection, self._id) if each.way_out]
+        addresses = [address for way in ways for address in reversed(ports.addresses(connection, way))]
+        self._internal = [each for each in lease.find_all(connection) if each.traits.internal]
+        self._bindings, self._addresses = bindings, addresses
+
+
+def _is_in(network: lease.StoredNetwork, client: str, link: int) -> bool:
+    """Whether a container of the network's may have sent it. link: the one that it came by, 0 for unknown."""
+    if client in (network.gateway, network.gateway6):
+        return False
+    try:
+        if link and _socket.if_indextoname(link) == network.interface:
+            return True
+    except OSError:
+        pass  # a link that has just gone
+    subnet = network.traits.subnet6 if is_ipv6(client) else network.subnet
+    return bool(subnet) and lease.is_within(subnet, client)
 
 
 def _is_ipv6(descriptor: int) -> bool:

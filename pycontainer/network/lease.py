@@ -313,6 +313,14 @@ def contains(subnet: str, address: str) -> bool:
     return int.from_bytes(pack_address(address), "big") in _hosts(subnet)
 
 
+def is_within(subnet: str, address: str) -> bool:
+    """Whether an address lies in a subnet of the same family, IPv4 or IPv6."""
+    base, _, length = subnet.partition("/")
+    family, bits = (_socket.AF_INET6, 128) if ":" in subnet else (_socket.AF_INET, 32)
+    first, number = (int.from_bytes(_socket.inet_pton(family, each), "big") for each in (base, address))
+    return first >> bits - int(length) == number >> bits - int(length)
+
+
 def _other_address(stored: StoredNetwork, address6: str, address: str) -> str:
     """The IPv4 address that goes with one of IPv6, which is `address` if that is given. Raises Conflict."""
     step = "lease an address"

@@ -158,6 +158,9 @@ def publish(journal: Journal, network: Network, container_id: str, address: str,
         if isinstance(link, Link):
             journal.perform(SetHairpin(route, name, link.index))
     publications = led_to(bindings, address, network.address6(address))
+    if not publications:
+        # All of it is relayed.
+        return
     with Netlink(NETLINK_NETFILTER) as netfilter:
         _add(journal, netfilter, network.table, publications)
         for protocol in PROTOCOLS:

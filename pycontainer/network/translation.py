@@ -39,7 +39,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_BACKLOG = 128  # connections that wait until they are relayed
+_BACKLOG = 1024  # connections that wait until they are relayed
 
 
 class ReservePort(NetworkOperation):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import pathlib
+import resource
 import signal
 import socket
 import subprocess
@@ -14,6 +16,8 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import SESSION, Pycontainer, wait_until
+
+from pycontainer.network import relay as relay_module
 
 # In the container's network: gives back what it gets, and the end of it.
 ECHO = """
@@ -75,6 +79,10 @@ def echo(busybox: str, pycontainer: Pycontainer) -> Iterator[Echo]:
     made.close()
     pycontainer("rm", "-f", "echo")
     pycontainer("network", "prune", "-f")
+
+
+def parent(pid: int) -> int:
+    return int(pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def relays() -> list[int]:
@@ -182,7 +190,7 @@ def test_with_the_container_it_is_gone_and_the_port_free(echo: Echo, how: str) -
     assert exchange(echo.tcp, b"x") == b"x"
     (relay,) = relays()
     if how != "rm":
-        os.kill(int(pathlib.Path(f"/proc/{relay}/stat").read_text().rpartition(")")[2].split()[1]), signal.SIGKILL)
+        os.kill(parent(relay), signal.SIGKILL)
     echo.pycontainer("rm", "-f", "echo", check=True)
     wait_until(lambda: not relays())
     for number, kind in ((echo.tcp, socket.SOCK_STREAM), (echo.udp, socket.SOCK_DGRAM)):
@@ -199,3 +207,95 @@ def test_after_a_restart_it_goes_on(echo: Echo) -> None:
     echo.serve()
     assert exchange(echo.tcp, b"y") == b"y"
     assert relays() == relay, "the monitor is the same"
+
+
+def test_a_flow_of_udp_follows_the_container_too(echo: Echo) -> None:
+    box = echo.pycontainer
+    box("network", "create", "other", check=True)
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as client:
+        client.settimeout(10)
+        client.connect(("::1", echo.udp))
+        client.send(b"abc")
+        assert client.recv(99) == b"cba"
+        box("network", "connect", "other", "echo", check=True)
+        box("network", "disconnect", "bridge", "echo", check=True)
+        client.send(b"def")
+        assert client.recv(99) == b"fed"
+
+
+def test_what_is_published_on_the_loopback_of_ipv6_only(busybox: str, pycontainer: Pycontainer) -> None:
+    """Then there is nothing that the kernel translates."""
+    pycontainer("run", "-d", "--name", "alone", "-p", "[::1]::7", "busybox", "sleep", "1000", check=True)
+    try:
+        pid = pycontainer("inspect", "-f", "{{.State.Pid}}", "alone", check=True).stdout.strip()
+        place = pycontainer("port", "alone", "7", check=True).stdout.strip()
+        command = ["nsenter", "-t", pid, "-n", sys.executable, "-ISc", ECHO]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+            assert server.stdout
+            server.stdout.readline()
+            assert exchange(int(place.rpartition(":")[2]), b"alone") == b"alone"
+            server.kill()
+    finally:
+        pycontainer("rm", "-f", "alone")
+
+
+def test_nobody_gets_out_of_an_internal_network_by_it(echo: Echo) -> None:
+    box = echo.pycontainer
+    box("network", "create", "--internal", "--ipv6", "inside", check=True)
+    box("run", "-d", "--name", "prisoner", "--network", "inside", "busybox", "sleep", "1000", check=True)
+    try:
+        pid = box("inspect", "-f", "{{.State.Pid}}", "prisoner", check=True).stdout.strip()
+        places = box("network", "inspect", "-f", "{{range .IPAM.Config}}{{.Gateway}} {{end}}", "inside", check=True)
+        (gateway,) = (place for place in places.stdout.split() if ":" in place)
+        ask = "import socket, sys; sys.exit(bool(socket.create_connection(sys.argv[1:]).recv(1)))"
+        command = ["nsenter", "-t", pid, "-n", sys.executable, "-ISc", ask, gateway, str(echo.tcp)]
+        found = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert "ConnectionResetError" in found.stderr
+        with socket.create_connection((gateway, echo.tcp), timeout=10) as connection:
+            connection.sendall(b"the host itself")
+            assert connection.recv(99)
+    finally:
+        box("rm", "-f", "prisoner")
+
+
+def test_few_descriptors_are_enough_for_many(echo: Echo) -> None:
+    """Who comes when there is no room waits until there is, and clients of UDP do not take those of TCP."""
+    assert exchange(echo.tcp, b"x") == b"x"
+    (relay,) = relays()
+    resource.prlimit(parent(relay), resource.RLIMIT_NOFILE, (64, 64))
+    os.kill(relay, signal.SIGKILL)
+    for number in range(100):
+        assert ask(echo.udp, b"%03d" % number) == (b"%03d" % number)[::-1]
+    idle = [socket.create_connection(("::1", echo.tcp), timeout=30) for _ in range(50)]
+    for number, connection in enumerate(idle):
+        connection.sendall(b"%d" % number)
+        assert connection.recv(99) == b"%d" % number
+        connection.close()
+
+
+def test_it_does_not_end_before_all_is_sent() -> None:
+    """The last piece of what a slow client has asked for."""
+    data = os.urandom(60_000)
+    with (
+        socket.create_server(("::1", 0), family=socket.AF_INET6) as port,
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as client,
+    ):
+        port.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+        def be_the_relay() -> None:
+            relay_module._IDLE, relay_module._TICK = 0.1, 0.05
+            relay_module.serve([port], lambda *_: [server.getsockname()], lambda *_: True)
+
+        process = multiprocessing.get_context("fork").Process(target=be_the_relay)
+        process.start()
+        client.connect(port.getsockname())
+        client.shutdown(socket.SHUT_WR)
+        connection, _ = server.accept()
+        with connection:
+            connection.sendall(data)
+        # Long enough for one that believes that nobody is there any more.
+        process.join(2)
+        assert b"".join(iter(lambda: client.recv(1 << 16), b"")) == data
+        process.join()
