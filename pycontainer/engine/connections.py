@@ -223,9 +223,7 @@ def plug_in_anew(
     Raises Conflict, HostError, StepFailed.
     """
     (network,), _ = attach.ensure(journal, connection, [leased.network], settings.bridge, ports.publications)
-    with attach.open_route() as route:
-        name = names.link_name(container.id, leased.network)
-        journal.perform(DeleteLink(route, name, "it is not up, and made anew"))
+    _delete_cable(journal, leased, "it is not up, and made anew")
     _plug_in(settings, connection, journal, container, network, leased)
 
 
@@ -233,9 +231,7 @@ def _undo(
     connection: sqlite3.Connection, journal: Journal, container: containers.Container, leased: lease.Lease
 ) -> None:
     """Take away what a connection that has failed has made. Raises StepFailed."""
-    with attach.open_route() as route:
-        name = names.link_name(container.id, leased.network)
-        journal.perform(DeleteLink(route, name, "the container could not be connected"))
+    _delete_cable(journal, leased, "the container could not be connected")
     with connection:
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -271,9 +267,12 @@ def _unplug(
     """Take the cable away, before the address: nobody else gets that while it can still be reached."""
     if ports.bound(container):
         published_ports.unpublish(journal, settings.bridge, ports.addresses(connection, leased))
+    _delete_cable(journal, leased, "the container leaves the network")
+
+
+def _delete_cable(journal: Journal, leased: lease.Lease, reason: str) -> None:
     with attach.open_route() as route:
-        name = names.link_name(container.id, leased.network)
-        journal.perform(DeleteLink(route, name, "the container leaves the network"))
+        journal.perform(DeleteLink(route, names.link_name(leased.container_id, leased.network), reason))
 
 
 def _lead_out(

@@ -356,8 +356,8 @@ def del_link(name: str) -> Message:
     return Message("RTM_DELLINK", ("NLM_F_ACK",), _link({"IFLA_IFNAME": name}))
 
 
-def new_address(index: int, address: bytes, prefix_length: int) -> Message:
-    """An IPv4 address on a link, with the broadcast address of its subnet."""
+def new_address(index: int, address: bytes, prefix_length: int, there: str = "NLM_F_EXCL") -> Message:
+    """An IPv4 address on a link, with its subnet's broadcast address. `there` may be NLM_F_REPLACE."""
     host_bits = (1 << 32 - prefix_length) - 1
     broadcast = (int.from_bytes(address, "big") | host_bits).to_bytes(4, "big")
     body = Body(
@@ -365,7 +365,7 @@ def new_address(index: int, address: bytes, prefix_length: int) -> Message:
         f"ifa_family=AF_INET, ifa_prefixlen={prefix_length}, ifa_index={index}",
         {"IFA_LOCAL": address, "IFA_ADDRESS": address, "IFA_BROADCAST": broadcast},
     )
-    return Message("RTM_NEWADDR", ("NLM_F_ACK", "NLM_F_EXCL", "NLM_F_CREATE"), body)
+    return Message("RTM_NEWADDR", ("NLM_F_ACK", there, "NLM_F_CREATE"), body)
 
 
 def get_addresses() -> Message:

@@ -7,7 +7,6 @@ import struct
 
 from pycontainer.kernel.netlink import (
     ATTRIBUTES,
-    IFADDRMSG,
     IFINFOMSG,
     RTEXT_FILTER_SKIP_STATS,
     RTMSG,
@@ -42,16 +41,6 @@ def set_hairpin(index: int) -> Message:
         {"IFLA_PROTINFO": {"IFLA_BRPORT_MODE": b"\1"}},
     )
     return Message("RTM_SETLINK", ("NLM_F_ACK",), body)
-
-
-def replace_address(index: int, address: bytes, prefix_length: int, broadcast: bytes) -> Message:
-    """An IPv4 address on a link, that is there already or not."""
-    body = Body(
-        IFADDRMSG.pack(_socket.AF_INET, prefix_length, 0, 0, index),
-        f"ifa_family=AF_INET, ifa_prefixlen={prefix_length}, ifa_index={index}",
-        {"IFA_LOCAL": address, "IFA_ADDRESS": address, "IFA_BROADCAST": broadcast},
-    )
-    return Message("RTM_NEWADDR", ("NLM_F_ACK", "NLM_F_REPLACE", "NLM_F_CREATE"), body)
 
 
 def get_links() -> Message:

@@ -9,8 +9,16 @@ from ipaddress import IPv4Network
 from typing import NamedTuple
 
 from pycontainer.errors import Conflict, HostError, PycontainerError
-from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink, get_addresses, parse_address, set_link_up
-from pycontainer.kernel.netlink_bridge import get_links, get_routes, new_bridge, parse_route, replace_address
+from pycontainer.kernel.netlink import (
+    NETLINK_ROUTE,
+    Link,
+    Netlink,
+    get_addresses,
+    new_address,
+    parse_address,
+    set_link_up,
+)
+from pycontainer.kernel.netlink_bridge import get_links, get_routes, new_bridge, parse_route
 from pycontainer.kernel.operation import Journal
 from pycontainer.network import lease, rules
 from pycontainer.network.files import nameservers
@@ -257,10 +265,10 @@ class AddBridgeAddress(Request):
     reason = "the host's own place on the bridge, which is the containers' gateway"
 
     def __init__(self, netlink: Netlink, interface: str, index: int, gateway: str, subnet: IPv4Network) -> None:
-        broadcast = subnet.broadcast_address
         path = f"{gateway}/{subnet.prefixlen}"
-        message = replace_address(index, lease.pack_address(gateway), subnet.prefixlen, broadcast.packed)
-        super().__init__(netlink, message, path, f"ip address replace {path} broadcast {broadcast} dev {interface}")
+        message = new_address(index, lease.pack_address(gateway), subnet.prefixlen, "NLM_F_REPLACE")
+        command = f"ip address replace {path} broadcast {subnet.broadcast_address} dev {interface}"
+        super().__init__(netlink, message, path, command)
 
 
 class SetBridgeUp(Request):

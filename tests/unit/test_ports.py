@@ -75,6 +75,7 @@ def test_publish(text: str, expected: list[tuple[object, ...]]) -> None:
         ("[127.0.0.1]:80:80", "'[127.0.0.1]' is not an address"),
         ("[fe80::1%eth0]:80:80", "'[fe80::1%eth0]' is not an address"),
         ("[]:80:80", "'[]' is not an address"),
+        ("[::ffff:127.0.0.1]:80:80", "'[::ffff:127.0.0.1]' is not an address"),
         ("[::1]:80:80/sctp", "SCTP is published on IPv4 addresses only"),
     ],
 )

@@ -20,6 +20,9 @@ _HINT = (
 )
 
 
+_MAPPED = bytes(10) + b"\xff\xff"  # how IPv6 writes an address of IPv4, to which no socket of IPv6 alone is bound
+
+
 class PortOptions:
     """What is to be published and exposed, as far as one can tell without the image."""
 
@@ -108,7 +111,10 @@ def _address(text: str, written: str) -> str:
     if address == EVERYWHERE and not brackets:
         return address
     try:
-        return _socket.inet_ntop(family, _socket.inet_pton(family, address))
+        packed = _socket.inet_pton(family, address)
+        if packed.startswith(_MAPPED):
+            raise ValueError("IPv4 in brackets")
+        return _socket.inet_ntop(family, packed)
     except (OSError, ValueError):
         cause = f"{written!r} is not an address: IPv4, or IPv6 in brackets"
         raise UsageError("--publish", repr(text), cause, _HINT) from None
