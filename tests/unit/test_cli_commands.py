@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import pathlib
 import subprocess
@@ -50,26 +51,28 @@ def test_the_table_is_sound(command: Command) -> None:
     assert all(operand.isupper() and operand.isalpha() for operand in command.operands[:-1])
 
 
+@functools.cache
+def texts(path: pathlib.Path) -> frozenset[str]:
+    """The string constants of a module."""
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
 @every_command
 def test_the_handler_is_there_and_looks_at_every_option(command: Command) -> None:
     """An option that nobody reads would be ignored without a word."""
     function = command.load()
     assert list(inspect.signature(function).parameters) == ["settings", "values", "operands"]
     # What is to be explained is read in one place for several commands.
-    sources = [inspect.getsource(sys.modules[function.__module__]), (PACKAGE / "cli/explained.py").read_text()]
+    paths = [pathlib.Path(inspect.getfile(function)), PACKAGE / "cli/explained.py"]
     # What a container is made of is read in many places.
     if command.words in ("run", "create", "start", "update", "network create"):
-        sources += [path.read_text() for folder in ("engine", "cli") for path in (PACKAGE / folder).rglob("*.py")]
+        paths += [path for folder in ("engine", "cli") for path in (PACKAGE / folder).rglob("*.py")]
     elif command.words.endswith(("prune", "inspect", "history", "layers", "stats", "exec")) or "filter" in {
         option.name for option in command.options
     }:
-        sources += [path.read_text() for path in (PACKAGE / "cli").glob("*.py")]
-    read = {
-        node.value
-        for source in sources
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+        paths += (PACKAGE / "cli").glob("*.py")
+    read = {text for path in paths for text in texts(path)}
     # The options of health checks are read by their flags.
     read |= {text.removeprefix("--").replace("-", "_") for text in read if text.startswith("--health")}
     for option in command.options:

@@ -92,7 +92,7 @@ _RULES = st.lists(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(_RULES, st.sampled_from([BLOCK, CHARACTER]), st.integers(1, 7), _NUMBERS, _NUMBERS)
 @example([], CHARACTER, 2, 1, 3)
 @example([{"allow": True}, {"allow": False, "access": "w"}], CHARACTER, 6, 1, 3)

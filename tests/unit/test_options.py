@@ -234,7 +234,7 @@ _LINES = st.sampled_from(sorted(set(commands.COMMANDS.values()), key=lambda comm
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(_LINES)
 @example((RUN, ["-i=", "b"]))
 @example((RUN, ["-e", "b"]))
@@ -273,7 +273,7 @@ _PAIRS = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.lists(_PAIRS, max_size=6, unique_by=lambda pair: pair[0][0].partition("=")[0]))
 def test_any_form_of_dockers_means_what_it_says(pairs: list[tuple[list[str], list[str]]]) -> None:
     # A flag that is switched on and off again has no counterpart in click's words.

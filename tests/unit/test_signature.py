@@ -24,7 +24,7 @@ KEY = PRIVATE.public_key()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda children: st.lists(children) | st.dictionaries(st.text(), children),
-    max_leaves=20,
+    max_leaves=8,
 )
 LAYERS = st.lists(
     st.fixed_dictionaries(

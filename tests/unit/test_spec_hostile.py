@@ -184,11 +184,14 @@ def places(node: object, at: Place = ()) -> Iterator[Place]:
         yield from places(item, (*at, name))
 
 
+FULL_TEXT = json.dumps(FULL)
+
+
 def replaced(at: Place, value: Any) -> Any:
     if not at:
         return value
     # Not deepcopy(), which keeps one value that stands at two places one.
-    config = json.loads(json.dumps(FULL))
+    config = json.loads(FULL_TEXT)
     node: Any = config
     for name in at[:-1]:
         node = node[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import shutil
 import signal
 import sqlite3
 import stat
@@ -611,27 +612,29 @@ class TestKilledAnywhere:
 
     @pytest.mark.parametrize("action", ACTIONS)
     def test_all_or_nothing(self, settings: Settings, tmp_path: pathlib.Path, action: str) -> None:
+        root = tmp_path / "box"
+        settings.root = str(root / "root")
+        root.mkdir()
+
+        def open_box() -> Box:
+            return Box(settings, sqlite3.connect(root / "db", isolation_level=None, factory=Mortal))
+
+        box = open_box()
+        for schema in (containers.SCHEMA, events.SCHEMA, volumes.SCHEMA):
+            box.connection.executescript(schema)
+        volume_operations.create(settings, box.connection, "old", {}, Journal())
+        box.make("first", volume=["/anonymous"])
+        (anonymous,) = {
+            mount.source for mount in volumes.of(box.connection, containers.find(box.connection, "first").id)
+        }
+        for name in ("old", anonymous):
+            pathlib.Path(volume_data.data(settings.root, name), "file").write_text(name)
+        box.connection.close()
+        shutil.copytree(root, tmp_path / "before", symlinks=True)
         for steps in range(200):
-            root = tmp_path / str(steps)
-            settings.root = str(root / "root")
-            root.mkdir()
-
-            def open_box(root: pathlib.Path = root) -> Box:
-                connection = sqlite3.connect(root / "db", isolation_level=None, factory=Mortal)
-                return Box(settings, connection)
-
-            box = open_box()
-            for schema in (containers.SCHEMA, events.SCHEMA, volumes.SCHEMA):
-                box.connection.executescript(schema)
-            volume_operations.create(settings, box.connection, "old", {}, Journal())
-            box.make("first", volume=["/anonymous"])
-            (anonymous,) = {
-                mount.source for mount in volumes.of(box.connection, containers.find(box.connection, "first").id)
-            }
-            for name in ("old", anonymous):
-                pathlib.Path(volume_data.data(settings.root, name), "file").write_text(name)
-            box.connection.close()
-            done = survives(lambda open_box=open_box: self.ACTIONS[action](open_box()), steps)
+            shutil.rmtree(root)
+            shutil.copytree(tmp_path / "before", root, symlinks=True)
+            done = survives(lambda: self.ACTIONS[action](open_box()), steps)
             box = open_box()
             assert box.clear() == []
             assert sorted(os.listdir(f"{settings.root}/volumes")) == names(box.connection)
