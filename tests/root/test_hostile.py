@@ -5,6 +5,8 @@ Where an escape would write, it would write into a directory of the test's own.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -24,7 +26,10 @@ from test_image_load import Layout, hex_of, named
 from test_runtime import RUNTIME, Runtime, rootfs, runtime  # noqa: F401
 from tiny_elf import needs_x86_64
 
+from pycontainer.engine.database import open_database
 from pycontainer.image import manifest
+from pycontainer.image.load import load
+from pycontainer.image.store import Store
 from pycontainer.kernel import cgroup
 
 SECONDS = 60
@@ -80,7 +85,13 @@ class Box(Pycontainer):
             "layers": [layout.blob(manifest.LAYER_TYPE, data) for data in layers],
         }
         layout.top(layout.blob(manifest.MANIFEST_TYPE, json.dumps(text).encode(), **named(name)))
-        self("load", input=layout.archive(), text=False, check=True)
+        if len(layers) > 1:
+            # Without a command of its own, because there are more than a hundred of them.
+            with contextlib.closing(open_database(str(self.root))) as connection:
+                load(Store(str(self.root), connection), io.BytesIO(layout.archive()))
+        else:
+            # What is hostile is the configuration, and a test may look at what the command says to it.
+            self("load", input=layout.archive(), text=False, check=True)
         return name
 
     def sh(self, script: str, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
