@@ -58,11 +58,10 @@ class Relaying:
     def _begin(self) -> None:
         self._loop.forget(self._waiting.fileno())
         try:
-            self._pid, channel = errand.start(lambda: ({}, []), lambda _: self._relay())
+            self._pid = errand.begin(self._relay)
         except OSError:
             self._loop.after(_REST, self._wait)
             return
-        channel.close()
         self._pidfd = os.pidfd_open(self._pid)
         self._loop.watch(self._pidfd, READ, self._take_end)
 

@@ -48,16 +48,38 @@ def start(
     one, or after an error.
     """
     ours, theirs = descriptors.pair()
-    parent = os.getpid()
+
+    def work() -> int:
+        # Or it would never see the end of file.
+        ours.close()
+        return _report(theirs, function, then)
+
     try:
-        pid = os.fork()
-        if pid == 0:
-            # Or it would never see the end of file.
-            ours.close()
-            _work(parent, theirs, function, then)
+        pid = begin(work)
     finally:
         theirs.close()
     return pid, ours
+
+
+def begin(function: Callable[[], int]) -> int:
+    """Call `function` in a forked child that ends with the status that it returns, 1 after an error: its pid.
+
+    Nobody hears of it but by that status, and its caller reaps it. Raises OSError.
+    """
+    parent = os.getpid()
+    pid = os.fork()
+    if pid != 0:
+        return pid
+    status = 1
+    try:
+        # With its parent dies the right to touch the container.
+        process.set_parent_death_signal(signals.SIGKILL)
+        if os.getppid() == parent:
+            signals.restore_defaults()
+            signals.ignore([signals.SIGPIPE])
+            status = function()
+    finally:
+        os._exit(status)
 
 
 def await_answer(pid: int, channel: _socket.socket) -> None:
@@ -166,27 +188,15 @@ class Worker:
             self._pidfd = -1
 
 
-def _work(
-    parent: int,
+def _report(
     channel: _socket.socket,
     function: Callable[[], tuple[Message, list[int]]],
     then: Callable[[_socket.socket], int] | None,
-) -> None:
-    status = 0
+) -> int:
     try:
-        # With its parent dies the right to touch the container.
-        process.set_parent_death_signal(signals.SIGKILL)
-        if os.getppid() != parent:
-            return
-        signals.restore_defaults()
-        signals.ignore([signals.SIGPIPE])
-        try:
-            message, passed = function()
-        except Exception as error:
-            # Whatever it is, the monitor is told, because nobody reads what a child of its own prints.
-            message, passed, then = messages.pack_error(error), [], None
-        messages.send_many(channel, message, passed)
-        if then is not None:
-            status = then(channel)
-    finally:
-        os._exit(status)
+        message, passed = function()
+    except Exception as error:
+        # Whatever it is, the monitor is told, because nobody reads what a child of its own prints.
+        message, passed, then = messages.pack_error(error), [], None
+    messages.send_many(channel, message, passed)
+    return then(channel) if then is not None else 0
