@@ -6,10 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 VENV=.venv
 PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
-# Of tests/root: sessions of their own, beside unit and the others, so that all end at about the same time.
-SLOW=(faults push kills registry image_load image_hostile stress network_attach network_services hostile join explain_commands)
-# After uml. What switches IPv6 forwarding is in one session, because that is the whole machine's.
-LATER=(explain networks network_storm network_kills reachability relay lab lecture)
+# The longest first; see part_of.
+ROOT=(root-network root-faults root-image root-hostile root-explain root-runtime root)
+AT_ONCE=3 # On two processors, because each waits now and then.
 
 usage() {
     cat <<'END'
@@ -113,23 +112,51 @@ session() {
         "${options[@]}" "$@" </dev/null
 }
 
-# shown TIER ARGUMENT... and kept TIER ARGUMENT...: a session, for conclude; its output now, or then.
+# part_of FILE: the session that a file of tests/root is run in.
+part_of() {
+    case ${1#tests/root/test_} in
+    # Forwarding and IPv6 are the whole machine's.
+    network* | bridge_seen* | coexistence* | ports* | reachability* | relay*) echo root-network ;;
+    faults* | kills* | stress* | spare* | migrations*) echo root-faults ;;
+    image* | registry* | push* | signatures* | save_archives* | docker_hub* | store_care*) echo root-image ;;
+    hostile* | join* | isolation* | userns*) echo root-hostile ;;
+    explain* | lab* | lecture* | exercises* | glossary* | completion*) echo root-explain ;;
+    runtime* | callers*) echo root-runtime ;;
+    *) echo root ;;
+    esac
+}
+
+# tests_of SESSION: the files or the directory that it runs.
+tests_of() {
+    [[ $1 == root* ]] || { echo "tests/$1" && return; }
+    local file
+    for file in tests/root/test_*.py; do
+        [ "$(part_of "$file")" != "$1" ] || echo "$file"
+    done
+}
+
+# shown SESSION ARGUMENT... and kept SESSION ARGUMENT...: run it, for conclude; its output now, or then.
 shown() {
     session "$@" && echo 0 >"$RESULTS/$1.status" || echo $? >"$RESULTS/$1.status"
 }
 
 kept() {
-    shown "$@" >"$RESULTS/$1.txt" 2>&1
+    if [ "$1" = lint ]; then
+        (run_lint && [ ${#FAILED[@]} = 0 ]) && echo 0 >"$RESULTS/lint.status" || echo 1 >"$RESULTS/lint.status"
+    else
+        shown "$@"
+    fi >"$RESULTS/$1.txt" 2>&1
+    echo "$1: $(tail -n 1 "$RESULTS/$1.txt")"
 }
 
-# conclude TIER ARGUMENT...: what has become of it. As in CPython's own test suite, what fails runs once more by itself
+# conclude SESSION ARGUMENT...: what has become of it. As in CPython's own test suite, what fails runs once more by itself
 # when the rest is done, if it is a few tests: on a busy machine one of some thousands may meet a moment that is not its
 # subject. The summary names each that passed only then: it is to be mended.
 conclude() {
     local tier=$1 status failed
-    TIERS+=("$tier")
     status=$(<"$RESULTS/$tier.status")
     [ ! -e "$RESULTS/$tier.txt" ] || cat "$RESULTS/$tier.txt"
+    [ "$tier" = lint ] || TIERS+=("$tier")
     [ "$status" != 0 ] || return 0
     failed=$(grep -c :: "$RESULTS/cache-$tier/v/cache/lastfailed" 2>/dev/null) || failed=0
     if [ "$failed" -ge 1 ] && [ "$failed" -le 20 ]; then
@@ -151,43 +178,36 @@ run_one() {
     conclude "$@"
 }
 
+# run_beside SESSION...: all of them, some at a time.
+run_beside() {
+    local each tests
+    say "$AT_ONCE at a time of $*"
+    for each in "$@"; do
+        while [ "$(jobs -rp | wc -l)" -ge $AT_ONCE ]; do
+            wait -n || true
+        done
+        mapfile -t tests < <(tests_of "$each")
+        kept "$each" "${tests[@]}" &
+    done
+    wait
+    for each in "$@"; do
+        mapfile -t tests < <(tests_of "$each")
+        conclude "$each" "${tests[@]}"
+    done
+}
+
 run_root() {
     if [ $# -gt 0 ]; then
         run_one root "$@"
-        return
+    else
+        run_beside "${ROOT[@]}"
     fi
-    local slow=("${SLOW[@]/#/tests/root/test_}")
-    slow=("${slow[@]/%/.py}")
-    say "root, and at the same time: ${SLOW[*]}"
-    kept root-slow "${slow[@]}" &
-    shown root tests/root "${slow[@]/#/--ignore=}"
-    wait $!
-    conclude root tests/root "${slow[@]/#/--ignore=}"
-    conclude root-slow "${slow[@]}"
 }
 
-# Every tier, three sessions at a time: on two processors, because each waits now and then.
 run_all() {
-    local slow=("${SLOW[@]/#/tests/root/test_}") later=("${LATER[@]/#/tests/root/test_}") guest=no beside=()
-    slow=("${slow[@]/%/.py}")
-    later=("${later[@]/%/.py}")
-    ! has_guest || guest=yes
-    say "unit and root; at the same time ${SLOW[*]}; and uml, ${LATER[*]}"
-    {
-        [ $guest = no ] || kept uml tests/uml
-        kept root-later "${later[@]}"
-    } &
-    beside=($!)
-    kept root-slow "${slow[@]}" &
-    beside+=($!)
-    shown unit
-    shown root tests/root "${slow[@]/#/--ignore=}" "${later[@]/#/--ignore=}"
-    wait "${beside[@]}"
-    conclude unit
-    [ $guest = no ] || conclude uml tests/uml
-    conclude root tests/root "${slow[@]/#/--ignore=}" "${later[@]/#/--ignore=}"
-    conclude root-slow "${slow[@]}"
-    conclude root-later "${later[@]}"
+    local guest=()
+    ! has_guest || guest=(uml)
+    run_beside lint "${ROOT[@]:0:1}" "${guest[@]}" "${ROOT[@]:1}" unit
 }
 
 # What the tests could leave on this machine.
@@ -235,7 +255,7 @@ main() {
     trap 'rm -rf --one-file-system "$RESULTS"' EXIT
     prepare "${tiers[@]}"
     BEFORE=$(belongings)
-    [ ${#tiers[@]} = 1 ] || tiers=(lint all)
+    [ ${#tiers[@]} = 1 ] || tiers=(all)
     local tier
     for tier in "${tiers[@]}"; do
         case $tier in

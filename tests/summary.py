@@ -33,7 +33,7 @@ def report(tier: str, directory: str) -> bool:
     path = os.path.join(directory, f"{tier}.xml")
     again = passed_again(os.path.join(directory, f"{tier}-again.xml"))
     if not os.path.exists(path):
-        print(f"{tier:9} no report: the session did not end")
+        print(f"{tier:12} no report: the session did not end")
         return False
     outcomes: collections.Counter[str] = collections.Counter()
     reasons: collections.Counter[str] = collections.Counter()
@@ -50,13 +50,13 @@ def report(tier: str, directory: str) -> bool:
             reasons[kinds["skipped"].get("message") or "no reason given"] += 1
         else:
             outcomes["passed"] += 1
-    print(f"{tier:9} {outcomes['passed']} passed, {outcomes['failed']} failed, {outcomes['skipped']} skipped")
+    print(f"{tier:12} {outcomes['passed']} passed, {outcomes['failed']} failed, {outcomes['skipped']} skipped")
     for name in failed:
-        print(f"          failed: {name}")
+        print(f"             failed: {name}")
     for name in sorted(unsteady):
-        print(f"          passed only when it ran again: {name}")
+        print(f"             passed only when it ran again: {name}")
     for reason, count in sorted(reasons.items()):
-        print(f"          skipped {count}: {reason}")
+        print(f"             skipped {count}: {reason}")
     if not outcomes["passed"] and not outcomes["failed"] and not unsteady:
         print("          the whole tier was skipped, which is a failure")
     return outcomes["passed"] > 0 and not outcomes["failed"]
