@@ -158,7 +158,9 @@ def remove_environment(environment: dict[str, str]) -> None:
     Fails the test if a container still runs, something is still mounted in there, or a container is on the bridge.
     """
     directories = (environment["PYCONTAINER_ROOT"], environment["PYCONTAINER_STATE"])
-    running = end_processes(environment)
+    # Some may be about to end.
+    running = lasting(lambda: set(monitors(environment)))
+    end_processes(environment)
     mounted = sorted((place for place in mounts() if place.startswith(directories)), reverse=True)
     for place in mounted:
         subprocess.run(["umount", "-l", place], check=True)
@@ -196,20 +198,25 @@ def own_bridges(environment: dict[str, str]) -> list[str]:
         connection.close()
 
 
-def end_processes(environment: dict[str, str]) -> set[str]:
-    """End the launcher of an installation, and the containers that still run; the ids of those."""
+def monitors(environment: dict[str, str]) -> list[str]:
+    """The ids of an installation's containers that run."""
+    try:
+        return os.listdir(pathlib.Path(environment["PYCONTAINER_STATE"], "monitors"))
+    except FileNotFoundError:
+        return []
+
+
+def end_processes(environment: dict[str, str]) -> None:
+    """End the launcher of an installation, and the containers that still run."""
     pycontainer = Pycontainer(environment)
-    monitors = pycontainer.state / "monitors"
-    running = lasting(lambda: set(os.listdir(monitors)) if monitors.exists() else set())
-    for container in running:
-        pycontainer("rm", "-f", container)
+    if running := monitors(environment):
+        pycontainer("rm", "-f", *running)
     pid = lock_holder(pycontainer.state / "launcher.lock")
     if pid:
         descriptor = os.pidfd_open(pid)
         os.kill(pid, signal.SIGTERM)
         select.select([descriptor], [], [])
         os.close(descriptor)
-    return running
 
 
 def lock_holder(path: pathlib.Path) -> int:

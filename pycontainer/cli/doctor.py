@@ -21,7 +21,7 @@ _COLUMNS = {"Kind": "KIND", "Name": "NAME", "Why": "WHAT IT IS", "State": "STATE
 def doctor(settings: Settings, values: dict[str, Any], operands: list[str]) -> int:
     """`pycontainer doctor`: 0 when nothing is left. Raises UsageError, OSError, PycontainerError."""
     connection = open_engine(settings, notice)
-    for line in engine.firewall_notices(connection):
+    for line in engine.notices(connection):
         notice(line)
     found = engine.examine(settings, connection)
     listing = Listing(values, _COLUMNS, ["Kind", "Name", "Why", "State"])

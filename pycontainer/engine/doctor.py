@@ -19,7 +19,7 @@ from pycontainer.image import store
 from pycontainer.kernel import cgroup, mount, signals
 from pycontainer.kernel.netlink import NETLINK_ROUTE, Link, Netlink, get_link
 from pycontainer.kernel.operation import Journal
-from pycontainer.network import lease, names, rules
+from pycontainer.network import bridge, lease, names, rules
 from pycontainer.network.operations import DeleteLink
 from pycontainer.runtime import launch, state
 
@@ -65,13 +65,14 @@ def examine(settings: Settings, connection: sqlite3.Connection) -> list[Finding]
     return [found for found in _look(settings, connection) if (found.kind, found.name) in before]
 
 
-def firewall_notices(connection: sqlite3.Connection) -> list[str]:
-    """What the host's firewall keeps from the containers: a run tells it only when it makes the bridge.
+def notices(connection: sqlite3.Connection) -> list[str]:
+    """What keeps packets from the containers: the host's firewall, or a subnet that somebody else has taken, too.
 
-    Raises HostError, StepFailed.
+    A run looks at it only when it makes the bridge. Raises HostError, StepFailed.
     """
-    found = [line for network in lease.find_all(connection) for line in rules.firewall_notices(Journal(), network)]
-    return list(dict.fromkeys(found))
+    networks = lease.find_all(connection)
+    found = [line for network in networks for line in rules.firewall_notices(Journal(), network)]
+    return list(dict.fromkeys(found)) + bridge.overlap_notices(Journal(), networks)
 
 
 def _look(settings: Settings, connection: sqlite3.Connection) -> list[Finding]:
@@ -131,7 +132,7 @@ def _count_processes(path: str) -> int:
 
 def _links(settings: Settings, connection: sqlite3.Connection) -> Iterator[Finding]:
     bridges = {settings.bridge, *(network.interface for network in lease.find_all(connection))}
-    for name in [port for bridge in sorted(bridges) for port in _list(f"/sys/class/net/{bridge}/brif")]:
+    for name in [port for each in sorted(bridges) for port in _list(f"/sys/class/net/{each}/brif")]:
         if name.startswith(names.LINK_PREFIX):
 
             def remove(name: str = name) -> None:

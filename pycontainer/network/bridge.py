@@ -195,6 +195,20 @@ def check_subnet(wish: StoredNetwork, survey: Survey) -> IPv4Network:
     return subnet
 
 
+def overlap_notices(journal: Journal, networks: list[StoredNetwork]) -> list[str]:
+    """Lines to show the user: what on the host has come into a subnet since that was chosen. Raises StepFailed."""
+    notices = []
+    with Netlink(NETLINK_ROUTE) as route:
+        for network in networks:
+            taken = journal.perform(SurveyHost(route, network.interface)).taken
+            if clash := next((each for each in taken if each.overlaps(IPv4Network(network.subnet))), None):
+                notices.append(
+                    f"network {network.name}: the host now uses {clash}, which overlaps its {network.subnet}: what is "
+                    "sent there may go the wrong way; see `ip route`, and give one of them another subnet"
+                )
+    return notices
+
+
 def choose_subnet(taken: list[IPv4Network]) -> IPv4Network:
     """The first subnet of POOLS that overlaps none of `taken`. Raises HostError."""
     for pool in POOLS:

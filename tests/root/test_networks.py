@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import pathlib
@@ -763,6 +764,25 @@ for size in (1, 100, 70000):
         own.run("bee", "--network", "one")
         assert own.reaches("ant", "bee")
         assert own_bridges(own.pycontainer.environment) == interfaces
+
+
+def test_somebody_takes_an_address_in_a_subnet(net: Net) -> None:
+    """As docker does, without a word; the network goes on where nothing else leads."""
+    subnet = ipaddress.IPv4Network(net.network("one")["IPAM"]["Config"][0]["Subnet"])
+    interface = f"oth{os.getpid() % 100000}"
+    assert net.pycontainer("doctor", check=True).stderr == ""
+    other = ipaddress.IPv4Interface(f"{subnet[-20]}/28")
+    subprocess.run(["ip", "link", "add", interface, "type", "bridge"], check=True)
+    try:
+        for words in (["link", "set", interface, "up"], ["address", "add", str(other), "dev", interface]):
+            subprocess.run(["ip", *words], check=True)
+        (line,) = net.pycontainer("doctor", check=True).stderr.splitlines()
+        assert line.startswith(
+            f"pycontainer: network one: the host now uses {other.network}, which overlaps its {subnet}: "
+        )
+    finally:
+        subprocess.run(["ip", "link", "delete", interface], check=True)
+    assert net.pycontainer("doctor", check=True).stderr == ""
 
 
 def test_nothing_is_left_of_a_network(own: Net) -> None:
