@@ -33,16 +33,27 @@ def remove_container(
     container = containers.find(connection, name)
     owner = containers.try_lock(settings.state, container.id)
     if owner is None:
-        if not force:
-            hint = "end it first, or use rm -f"
-            raise Conflict("remove container", container.name, f"it is {container.status}", hint)
-        owner = _end(settings, container, journal)
+        owner = _end(settings, container, journal) if force else _await_end(settings, connection, container)
     try:
         teardown.end_processes(settings, container.id)
         with_volumes = volumes or container.auto_remove
         teardown.remove(settings, connection, container.id, with_volumes=with_volumes, journal=journal)
     finally:
         containers.unlock(settings.state, container.id, owner)
+
+
+def _await_end(settings: Settings, connection: sqlite3.Connection, container: containers.Container) -> int:
+    """The lock of one whose monitor is still busy putting it away: `wait` has returned then. Raises Conflict."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        status = containers.get(connection, container.id).status
+        owner = containers.try_lock(settings.state, container.id)
+        if owner is not None:
+            return owner
+        if status != "exited" or time.monotonic() > deadline:
+            hint = "end it first, or use rm -f"
+            raise Conflict("remove container", container.name, f"it is {status}", hint)
+        time.sleep(0.005)
 
 
 def _end(settings: Settings, container: containers.Container, journal: Journal) -> int:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 from conftest import Pycontainer
+
+from pycontainer.engine import containers
 
 NONE = ("--network", "none")
 SLEEP = ("busybox", "sleep", "1000")
@@ -221,6 +224,21 @@ def test_top(box: Pycontainer) -> None:
     finally:
         box("rm", "-f", "busy", check=True)
     assert "not running" in box("top", "busy").stderr or "no such container" in box("top", "busy").stderr
+
+
+def test_one_that_is_still_put_away_can_be_removed(engine: Pycontainer) -> None:
+    """After `wait` its monitor may hold it for a moment; one that goes on to run is refused."""
+    container = engine("run", "-d", "--name", "web", *NONE, "busybox", "true", check=True).stdout.strip()
+    engine("wait", "web", check=True)
+    owner = containers.lock(str(engine.state), container)
+    with engine.popen("rm", "web", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as removing:
+        with pytest.raises(subprocess.TimeoutExpired):
+            removing.wait(0.7)
+        containers.unlock(str(engine.state), container, owner)
+        assert removing.communicate(timeout=60) == ("web\n", None) and removing.returncode == 0
+    engine("run", "-d", "--name", "web", *NONE, *SLEEP, check=True)
+    refused = engine("rm", "web")
+    assert refused.returncode == 1 and "remove container: web: it is running\n" in refused.stderr
 
 
 def test_by_force_what_is_not_there_is_gone(box: Pycontainer) -> None:
