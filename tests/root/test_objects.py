@@ -232,9 +232,12 @@ def test_one_that_is_still_put_away_can_be_removed(engine: Pycontainer) -> None:
     engine("wait", "web", check=True)
     owner = containers.lock(str(engine.state), container)
     with engine.popen("rm", "web", stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as removing:
-        with pytest.raises(subprocess.TimeoutExpired):
-            removing.wait(0.7)
-        containers.unlock(str(engine.state), container, owner)
+        try:
+            with pytest.raises(subprocess.TimeoutExpired):
+                removing.wait(0.7)
+        finally:
+            # Whatever happens, because `rm -f` would end this process for a monitor that hangs.
+            containers.unlock(str(engine.state), container, owner)
         assert removing.communicate(timeout=60) == ("web\n", None) and removing.returncode == 0
     engine("run", "-d", "--name", "web", *NONE, *SLEEP, check=True)
     refused = engine("rm", "web")
