@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import warm
 
 REPOSITORY = pathlib.Path(__file__).parent.parent
 TESTS = REPOSITORY / "tests"
@@ -103,16 +104,22 @@ class Pycontainer:
     ) -> subprocess.CompletedProcess:
         """Run to the end and give status and captured output, as bytes unless `text`. stdin is empty without `input`.
 
+        Without `env` it is not an interpreter of its own: see warm.py.
+
         With `check` a status that is not 0 fails the test and shows stderr.
         """
-        result = subprocess.run(
-            [*COMMAND, *arguments],
-            input=input if input is not None else ("" if text else b""),
-            capture_output=True,
-            text=text,
-            timeout=timeout,
-            env={**os.environ, **self.environment, **(env or {})},
-        )
+        environment = {**os.environ, **self.environment}
+        if env:
+            result = subprocess.run(
+                [*COMMAND, *arguments],
+                input=input if input is not None else ("" if text else b""),
+                capture_output=True,
+                text=text,
+                timeout=timeout,
+                env={**environment, **env},
+            )
+        else:
+            result = warm.completed(list(map(os.fsdecode, arguments)), input, environment, timeout, text)
         if check and result.returncode != 0:
             pytest.fail(f"pycontainer {' '.join(map(str, arguments))}: status {result.returncode}\n{result.stderr}")
         return result

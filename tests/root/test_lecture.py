@@ -87,7 +87,7 @@ SHOWN = {
     "cat": r"^\d+$",
     "PID=": r"(?s)mnt.*pid|pid.*mnt",
     "nsenter -t $PID -u hostname": r"^told$",
-    "findmnt -N $PID -o TARGET": r"(?s)/proc +proc.*/sys +sysfs",
+    "findmnt -N $PID -o TARGET": r"(?s)(?=.*/proc +proc)(?=.*/sys +sysfs)",
     "grep ' /proc/'": r" /proc/\w+ ",
     "ls /proc": r"(?s)bin.*proc",
     "nsenter -t $PID -n ip": r"eth0@.* UP .*10\.99\.",

@@ -251,3 +251,21 @@ def test_what_is_waited_for_imports_nothing_slow(words: str) -> None:
     result = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert SLOW.isdisjoint(result.stdout.split())
+
+
+def test_each_command_imports_what_it_needs() -> None:
+    """Each in a process of its own, because one that has been loaded before may have imported it for the next."""
+    modules = sorted({command.handler.split(":")[0] for command in COMMANDS.values()})
+    script = """if True:
+        import os
+        import pycontainer.cli.main
+        for module in sys.argv[1:]:
+            if os.fork() == 0:
+                __import__(f"pycontainer.cli.{module}")
+                os._exit(0)
+            if os.wait()[1]:
+                sys.exit(module)
+    """
+    code = f"import sys; sys.path[:] = {sys.path!r}; exec({script!r})"
+    result = subprocess.run([sys.executable, "-I", "-S", "-c", code, *modules], capture_output=True, text=True)
+    assert result.returncode == 0 and len(modules) > 30, result.stderr
