@@ -349,10 +349,14 @@ def belongings(*marks: str) -> set[str]:
     return found | {f"cgroup {directory}" for directory in cgroups()}
 
 
+# Most processes are these, and every test looks at all twice. They have executed nothing.
+KERNEL_THREADS = {pid for pid in os.listdir("/proc") if pid.isdecimal() and not os.path.exists(f"/proc/{pid}/exe")}
+
+
 def processes() -> set[str]:
     """This session's monitors and the like: name and pid; not the launcher with its spare ones. Clients are awaited."""
     found = set()
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
+    for pid in filter(str.isdecimal, {*os.listdir("/proc")} - KERNEL_THREADS):
         try:
             # Unbuffered, because every test reads those of the whole machine twice.
             with open(f"/proc/{pid}/comm", "rb", buffering=0) as file:

@@ -20,7 +20,8 @@ _PLACE = os.environ.get("PYCONTAINER_TEST_DISK", "/var/tmp")
 DISK = os.path.realpath(subprocess.run([*_FINDMNT, _PLACE], capture_output=True, text=True).stdout.strip())
 NUMBER = ":".join(map(str, block_device.whole_disk(DISK))) if DISK.startswith("/dev/") else ""
 CGROUPS = pathlib.Path("/sys/fs/cgroup")
-TAKE_100_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
+# Not more, because the guest has some thousand page faults for each ten.
+TAKE_30_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=30M", "count=1"]
 
 
 @contextlib.contextmanager
@@ -51,22 +52,22 @@ def run(box: Pycontainer, *arguments: str) -> subprocess.CompletedProcess:
 
 
 def test_a_program_above_its_memory_limit_is_killed(box: Pycontainer) -> None:
-    assert run(box, "-m", "64m", "busybox", *TAKE_100_MB).returncode == 137
-    assert run(box, "-m", "200m", "busybox", *TAKE_100_MB).returncode == 0
+    assert run(box, "-m", "16m", "busybox", *TAKE_30_MB).returncode == 137
+    assert run(box, "-m", "60m", "busybox", *TAKE_30_MB).returncode == 0
     assert os.getloadavg()  # and the host lives
 
 
 def test_a_child_above_the_limit_is_killed_and_its_parent_lives(box: Pycontainer) -> None:
-    script = f"{' '.join(TAKE_100_MB)} 2>/dev/null; echo status $?; exit 3"
-    result = run(box, "-m", "64m", "busybox", "sh", "-c", script)
+    script = f"{' '.join(TAKE_30_MB)} 2>/dev/null; echo status $?; exit 3"
+    result = run(box, "-m", "16m", "busybox", "sh", "-c", script)
     assert (result.returncode, result.stdout.splitlines()[-1]) == (3, "status 137")
 
 
 def test_memory_swap_counts_both(box: Pycontainer) -> None:
     if len(pathlib.Path("/proc/swaps").read_text().splitlines()) < 2:
         pytest.skip("this machine has no swap")
-    assert run(box, "-m", "64m", "--memory-swap", "160m", "busybox", *TAKE_100_MB).returncode == 0
-    assert run(box, "-m", "64m", "--memory-swap", "80m", "busybox", *TAKE_100_MB).returncode == 137
+    assert run(box, "-m", "16m", "--memory-swap", "48m", "busybox", *TAKE_30_MB).returncode == 0
+    assert run(box, "-m", "16m", "--memory-swap", "24m", "busybox", *TAKE_30_MB).returncode == 137
 
 
 def io_limits(**known: int) -> str:
@@ -135,7 +136,7 @@ def test_a_cgroup_of_ones_own_choice(box: Pycontainer) -> None:
         box("rm", "-f", "chosen", check=True)
     assert not (CGROUPS / name).exists(), "what was made for it goes with it"
     options = ["--name", "killed", "--network", "none", "--cgroup-parent", f"/{name}", "-m", "16m"]
-    assert box("run", *options, "busybox", *TAKE_100_MB).returncode == 137
+    assert box("run", *options, "busybox", *TAKE_30_MB).returncode == 137
     assert box("inspect", "-f", "{{.State.OOMKilled}}", "killed", check=True).stdout == "true\n"
     box("rm", "killed", check=True)
     # And what was there stays.
@@ -145,7 +146,7 @@ def test_a_cgroup_of_ones_own_choice(box: Pycontainer) -> None:
 def test_half_a_processor(box: Pycontainer) -> None:
     with running(box, "--cpus", "0.5", "busybox", "sh", "-c", "while :; do :; done") as cgroup:
         begin, used = time.monotonic(), value(cgroup / "cpu.stat", "usage_usec")
-        time.sleep(5)
+        time.sleep(3)
         share = (value(cgroup / "cpu.stat", "usage_usec") - used) / 1e6 / (time.monotonic() - begin)
         assert 0.45 <= share <= 0.55
         assert value(cgroup / "cpu.stat", "nr_throttled") > 0
@@ -190,7 +191,7 @@ def test_three_times_the_shares_are_three_times_the_processor(box: Pycontainer) 
         running(box, "--cpu-shares", "1024", *loop) as less,
     ):
         before = [value(cgroup / "cpu.stat", "usage_usec") for cgroup in (more, less)]
-        wait_until(lambda: value(less / "cpu.stat", "usage_usec") - before[1] > 1_000_000)
+        wait_until(lambda: value(less / "cpu.stat", "usage_usec") - before[1] > 500_000)
         used = [
             value(cgroup / "cpu.stat", "usage_usec") - begin for cgroup, begin in zip((more, less), before, strict=True)
         ]
@@ -207,7 +208,7 @@ def test_three_times_the_shares_are_three_times_the_processor(box: Pycontainer) 
 def test_a_disk_is_no_faster_than_allowed(box: Pycontainer, flag: str, program: str, key: str) -> None:
     prepare = "dd if=/dev/zero of=/file bs=64k count=160 conv=fsync 2>/dev/null; "
     script = (prepare if key == "rbytes" else "") + program
-    with running(box, flag, f"{DISK}:2m", "busybox", "sh", "-c", script) as cgroup:
+    with running(box, flag, f"{DISK}:4m", "busybox", "sh", "-c", script) as cgroup:
 
         def moved() -> int:
             for line in (cgroup / "io.stat").read_text().splitlines():
@@ -219,7 +220,7 @@ def test_a_disk_is_no_faster_than_allowed(box: Pycontainer, flag: str, program: 
         first, begin = moved(), time.monotonic()
         wait_until(lambda: moved() - first >= 8 << 20)
         rate = (moved() - first) / (time.monotonic() - begin)
-        assert 0.8 <= rate / (2 << 20) <= 1.2
+        assert 0.8 <= rate / (4 << 20) <= 1.2
 
 
 def test_the_script_that_explains_sets_the_same_limits(box: Pycontainer) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from conftest import Pycontainer, wait_until
 
-TAKE_100_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"]
-SHELL_TAKES_100_MB = " ".join(TAKE_100_MB)
+TAKE_30_MB = ["dd", "if=/dev/zero", "of=/dev/null", "bs=30M", "count=1"]
+SHELL_TAKES_100_MB = " ".join(TAKE_30_MB)
 
 
 @pytest.fixture
@@ -43,32 +43,32 @@ def oom_events(engine: Pycontainer) -> int:
 
 
 def test_the_first_process(engine: Pycontainer) -> None:
-    result = run(engine, "-m", "64m", "busybox", *TAKE_100_MB)
+    result = run(engine, "-m", "16m", "busybox", *TAKE_30_MB)
     assert result.returncode == 137
-    line = "killed: the memory limit of 64m was reached (exit 137); pycontainer why cc tells more"
+    line = "killed: the memory limit of 16m was reached (exit 137); pycontainer why cc tells more"
     assert result.stderr.splitlines()[-1] == f"pycontainer: {line}"
     assert state(engine) == (True, 1)
     found = why(engine)
     assert (found["Verdict"], found["ExitCode"], found["OOMKills"]) == ("oom", 137, 1)
     (kill,) = found["Evidence"]["kills"]
-    assert kill["name"] == "dd" and 56 << 20 < kill["memory"]["anon"] <= 64 << 20 and kill["own"]
-    assert 56 << 20 < kill["usage"]["anon"] <= 64 << 20
-    assert found["Evidence"]["peak"] == found["Evidence"]["limit"] == 64 << 20
-    assert found["Advice"].startswith("try -m 112m: dd had asked for 102m")
+    assert kill["name"] == "dd" and 12 << 20 < kill["memory"]["anon"] <= 16 << 20 and kill["own"]
+    assert 12 << 20 < kill["usage"]["anon"] <= 16 << 20
+    assert found["Evidence"]["peak"] == found["Evidence"]["limit"] == 16 << 20
+    assert found["Advice"].startswith("try -m 48m: dd had asked for 32")
     text = engine("why", "cc", check=True).stdout.splitlines()
-    assert text[0] == "cc: killed by the kernel: the memory limit of 64m was reached"
+    assert text[0] == "cc: killed by the kernel: the memory limit of 16m was reached"
     assert text[-1] == f"  -> {found['Advice']}"
 
 
 def test_with_rm_the_line_is_all_there_is(engine: Pycontainer) -> None:
-    result = run(engine, "--rm", "-m", "64m", "busybox", *TAKE_100_MB)
-    line = "pycontainer: killed: the memory limit of 64m was reached (exit 137)"
+    result = run(engine, "--rm", "-m", "16m", "busybox", *TAKE_30_MB)
+    line = "pycontainer: killed: the memory limit of 16m was reached (exit 137)"
     assert (result.returncode, result.stderr.splitlines()[-1]) == (137, line)
 
 
 def test_a_child_and_its_parent_lives(engine: Pycontainer) -> None:
     before = oom_events(engine)
-    run(engine, "-d", "-m", "64m", "busybox", "sh", "-c", f"{SHELL_TAKES_100_MB}; sleep 1000")
+    run(engine, "-d", "-m", "16m", "busybox", "sh", "-c", f"{SHELL_TAKES_100_MB}; sleep 1000")
     wait_until(lambda: oom_events(engine) == before + 1)
     assert state(engine) == (True, 1)
     assert why(engine)["Verdict"] == "oom-child"
@@ -80,15 +80,15 @@ def test_a_child_and_its_parent_lives(engine: Pycontainer) -> None:
 
 
 def test_a_child_and_its_parent_ends_for_it(engine: Pycontainer) -> None:
-    result = run(engine, "-m", "64m", "busybox", "sh", "-c", f"{SHELL_TAKES_100_MB}; exit 3")
+    result = run(engine, "-m", "16m", "busybox", "sh", "-c", f"{SHELL_TAKES_100_MB}; exit 3")
     assert result.returncode == 3
-    assert "a process of it was killed by the OOM killer, the memory limit of 64m was reached" in result.stderr
+    assert "a process of it was killed by the OOM killer, the memory limit of 16m was reached" in result.stderr
     assert why(engine)["Verdict"] == "oom-child"
 
 
 def test_an_executed_process(engine: Pycontainer) -> None:
-    run(engine, "-d", "-m", "64m", "busybox", "sleep", "1000")
-    assert engine("exec", "cc", *TAKE_100_MB).returncode == 137
+    run(engine, "-d", "-m", "16m", "busybox", "sleep", "1000")
+    assert engine("exec", "cc", *TAKE_30_MB).returncode == 137
     # The count is the kernel's; who it was is recorded a moment later.
     wait_until(lambda: why(engine)["Evidence"]["kills"])
     assert state(engine) == (True, 1)
@@ -97,7 +97,7 @@ def test_an_executed_process(engine: Pycontainer) -> None:
 
 def test_a_second_run_begins_anew(engine: Pycontainer) -> None:
     script = "if [ -e /seen ]; then exit 4; fi; touch /seen; exec " + SHELL_TAKES_100_MB
-    assert run(engine, "-m", "64m", "busybox", "sh", "-c", script).returncode == 137
+    assert run(engine, "-m", "16m", "busybox", "sh", "-c", script).returncode == 137
     assert why(engine)["Verdict"] == "oom"
     assert engine("start", "-a", "cc").returncode == 4
     assert state(engine) == (False, 0)
@@ -113,13 +113,13 @@ def test_a_leak_is_told_from_one_great_wish(engine: Pycontainer) -> None:
 
 
 def test_what_is_no_oom(engine: Pycontainer) -> None:
-    assert run(engine, "-m", "64m", "busybox", "sh", "-c", "exit 137").returncode == 137
+    assert run(engine, "-m", "16m", "busybox", "sh", "-c", "exit 137").returncode == 137
     assert state(engine) == (False, 0)
     assert why(engine)["Verdict"] == "exited"
 
 
 def test_killed_from_outside(engine: Pycontainer) -> None:
-    run(engine, "-d", "-m", "64m", "busybox", "sleep", "1000")
+    run(engine, "-d", "-m", "16m", "busybox", "sleep", "1000")
     pid = engine("inspect", "--format", "{{.State.Pid}}", "cc", check=True).stdout.strip()
     subprocess.run(["kill", "-9", pid], check=True)
     engine("wait", "cc", check=True)
@@ -152,7 +152,7 @@ def test_the_share_of_the_processors(engine: Pycontainer) -> None:
 
 
 def test_a_killed_monitor(engine: Pycontainer) -> None:
-    run(engine, "-d", "-m", "64m", "busybox", "sleep", "1000")
+    run(engine, "-d", "-m", "16m", "busybox", "sleep", "1000")
     pid = int(engine("inspect", "--format", "{{.State.Pid}}", "cc", check=True).stdout)
     parent = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
     subprocess.run(["kill", "-9", parent], check=True)
