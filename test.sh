@@ -8,7 +8,7 @@ PYTHON=/usr/bin/python3
 TIERS=() FAILED=() AGAIN=
 # The longest first; see part_of.
 ROOT=(root-network root-faults root-image root-hostile root-explain root-runtime root)
-AT_ONCE=3 # On two processors, because each waits now and then.
+AT_ONCE=4 # On two processors, because each waits now and then.
 
 usage() {
     cat <<'END'

@@ -9,4 +9,5 @@ sys.path.append(f"{_VENV}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/
 
 from pycontainer.runtime.main import main  # noqa: E402
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

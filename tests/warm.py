@@ -1,10 +1,11 @@
 """Command lines run by an interpreter that has its modules already, because most of a short command's time is their
-import and its start, and the tests run some thousands: what `Pycontainer()` of conftest.py calls.
+import and its start, and the tests run some thousands: what `Pycontainer()` of conftest.py calls, and `Runtime()` of
+root/test_runtime.py.
 
     warm.py DESCRIPTOR   serve the SOCK_SEQPACKET socket until its other end is closed
 
-A request has the descriptors of a file with {"words", "environment", "directory"}, of stdin, stdout and stderr, and of
-a pipe, which gets two lines: the process's id, and its exit status as in subprocess.
+A request has the descriptors of a file with {"program", "words", "environment", "directory"}, of stdin, stdout and
+stderr, and of a pipe, which gets two lines: the process's id, and its exit status as in subprocess.
 
 A process so made has the server's limits, namespaces and locale: a test to which these matter starts conftest's COMMAND
 itself. And it may have modules that it forgot to import: tests/unit/test_cli_commands.py loads each command by itself,
@@ -17,6 +18,7 @@ import array
 import atexit
 import contextlib
 import gc
+import importlib
 import json
 import os
 import pathlib
@@ -27,6 +29,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -66,34 +69,78 @@ def _get_server() -> Server:
     return _server
 
 
+class Process:
+    """One that runs `program`, a file of this directory, with these words; its standard streams are given."""
+
+    def __init__(
+        self, program: str, words: list[str], environment: dict[str, str], stdin: int, stdout: int, stderr: int
+    ) -> None:
+        request = os.memfd_create("request")
+        self.said, status = os.pipe()
+        try:
+            text = {"program": program, "words": words, "environment": environment, "directory": os.getcwd()}
+            os.write(request, json.dumps(text).encode())
+            _get_server().start(request, stdin, stdout, stderr, status)
+        finally:
+            os.close(request)
+            os.close(status)
+        self._text = b""
+
+    def read(self) -> bool:
+        """Take what `said`, which is ready, has; whether it was the last."""
+        piece = os.read(self.said, 100)
+        self._text += piece
+        return not piece
+
+    def wait(self, seconds: float) -> int:
+        """Its exit status. Raises subprocess.TimeoutExpired."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ready, _, _ = select.select([self.said], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired("warm", seconds)
+            if self.read():
+                return self.status
+
+    @property
+    def pid(self) -> int:
+        return int(self._text.split()[0])
+
+    @property
+    def status(self) -> int:
+        """As in subprocess, once it has ended."""
+        return int(self._text.split()[1])
+
+    def close(self) -> None:
+        """Kill it, if it has not ended."""
+        if len(self._text.split()) == 1:
+            os.kill(self.pid, signal.SIGKILL)
+        os.close(self.said)
+
+
 def run(words: list[str], input: bytes, environment: dict[str, str], seconds: float) -> tuple[int, bytes, bytes]:
-    """Exit status, stdout and stderr of a command line. Raises subprocess.TimeoutExpired, and has killed it then."""
-    request = os.memfd_create("request")
-    text = json.dumps({"words": words, "environment": environment, "directory": os.getcwd()})
-    os.write(request, text.encode())
+    """Exit status, stdout and stderr of a command line. Raises subprocess.TimeoutExpired."""
     stdin, feed = os.pipe()
-    (out, stdout), (err, stderr), (said, status) = os.pipe(), os.pipe(), os.pipe()
-    _get_server().start(request, stdin, stdout, stderr, status)
-    for descriptor in (request, stdin, stdout, stderr, status):
+    (out, stdout), (err, stderr) = os.pipe(), os.pipe()
+    process = Process("command.py", words, environment, stdin, stdout, stderr)
+    for descriptor in (stdin, stdout, stderr):
         os.close(descriptor)
-    got = {out: bytearray(), err: bytearray(), said: bytearray()}
+    got = {out: bytearray(), err: bytearray()}
     deadline = time.monotonic() + seconds
-    poll = select.poll()
-    for descriptor in got:
-        poll.register(descriptor, select.POLLIN)
     os.set_blocking(feed, False)
-    poll.register(feed, select.POLLOUT)
     rest = memoryview(input)
-    opened = {feed, *got}
+    opened = {feed: select.POLLOUT, out: select.POLLIN, err: select.POLLIN}
+    poll = select.poll()
+    for descriptor, event in opened.items():
+        poll.register(descriptor, event)
     try:
         while opened:
             events = poll.poll(max(0.0, deadline - time.monotonic()) * 1000)
             if not events:
-                os.kill(int(got[said]), signal.SIGKILL)
                 raise subprocess.TimeoutExpired(words, seconds, bytes(got[out]), bytes(got[err]))
-            for descriptor, event in events:
+            for descriptor, _ in events:
                 if descriptor == feed:
-                    rest = rest[_write(feed, rest) :] if not event & select.POLLERR else rest[:0]
+                    rest = rest[_write(feed, rest) :]
                     done = not rest
                 else:
                     piece = os.read(descriptor, 1 << 20)
@@ -101,12 +148,13 @@ def run(words: list[str], input: bytes, environment: dict[str, str], seconds: fl
                     done = not piece
                 if done:
                     poll.unregister(descriptor)
-                    opened.remove(descriptor)
+                    del opened[descriptor]
                     os.close(descriptor)
+        return process.wait(deadline - time.monotonic()), bytes(got[out]), bytes(got[err])
     finally:
         for descriptor in opened:
             os.close(descriptor)
-    return int(got[said].split()[1]), bytes(got[out]), bytes(got[err])
+        process.close()
 
 
 def completed(
@@ -118,6 +166,16 @@ def completed(
     if text:
         return subprocess.CompletedProcess(words, status, _text(stdout), _text(stderr))
     return subprocess.CompletedProcess(words, status, stdout, stderr)
+
+
+def call(program: str, words: list[str], stdout: int, stderr: int, seconds: float) -> int:
+    """Run it with this process's environment and an empty stdin; its exit status. Raises subprocess.TimeoutExpired."""
+    with open(os.devnull) as empty:
+        process = Process(program, words, dict(os.environ), empty.fileno(), stdout, stderr)
+    try:
+        return process.wait(seconds)
+    finally:
+        process.close()
 
 
 def _text(data: bytes) -> str:
@@ -148,11 +206,12 @@ def serve(requests: socket.socket) -> None:
             if not message:
                 return
             wanted = json.loads(pathlib.Path(f"/proc/self/fd/{descriptors[0]}").read_bytes())
-            _load(wanted["words"])
+            main = _load(wanted["program"], wanted["words"])
             pid = os.fork()
             if pid == 0:
                 try:
                     _become(wanted, *descriptors[1:-1])
+                    main()
                 finally:
                     os._exit(1)
             for descriptor in descriptors[:-1]:
@@ -171,15 +230,31 @@ def _tell(pipe: int, number: int) -> None:
         pass
 
 
-def _load(words: list[str]) -> None:
-    """The modules of this command, once and not in each process; no others, because a small process forks fast."""
-    with contextlib.suppress(PycontainerError):
-        found = commands.find(words)
-        if found and found[0] not in _loaded:
-            _loaded.add(found[0])
-            found[0].load()
-            gc.collect()
-            gc.freeze()
+_loaded: set[str] = set()
+
+
+def _load(program: str, words: list[str]) -> Callable[[], None]:
+    """A program's entry. The modules of its commands are loaded when they are asked for: a small process forks fast."""
+    module = importlib.import_module(program.removesuffix(".py"))
+    wanted = [program]
+    if program == "command.py":
+        from pycontainer.cli import commands
+        from pycontainer.errors import PycontainerError
+
+        with contextlib.suppress(PycontainerError):
+            found = commands.find(words)
+            wanted += [f"pycontainer.cli.{found[0].handler.partition(':')[0]}"] if found else []
+    else:
+        wanted += [f"pycontainer.runtime.{name}" for name in ("join", "launch", "process_relay", "program", "state")]
+    new = set(wanted[1:]) - _loaded
+    for name in new:
+        importlib.import_module(name)
+    if not _loaded.issuperset(wanted):
+        _loaded.update(wanted)
+        gc.collect()
+        gc.freeze()
+    main: Callable[[], None] = module.main
+    return main
 
 
 def _become(wanted: dict[str, Any], stdin: int, stdout: int, stderr: int) -> None:
@@ -189,18 +264,11 @@ def _become(wanted: dict[str, Any], stdin: int, stdout: int, stderr: int) -> Non
     os.chdir(wanted["directory"])
     os.environ.clear()
     os.environ.update(wanted["environment"])
-    sys.argv[:] = [f"{HERE}/command.py", *wanted["words"]]
+    sys.argv[:] = [f"{HERE}/{wanted['program']}", *wanted["words"]]
     sys.orig_argv[:] = [sys.executable, "-IS", *sys.argv]
-    main()
 
 
 if __name__ == "__main__":
     sys.path.append(HERE)
-    from command import main
-
-    from pycontainer.cli import commands
-    from pycontainer.errors import PycontainerError
-
-    _loaded: set[commands.Command] = set()
     gc.disable()
     serve(socket.socket(fileno=int(sys.argv[1])))

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import warm
 from conftest import SESSION, TESTS, new_directory, wait_until
 
 from pycontainer.kernel import cgroup
@@ -73,16 +74,20 @@ class Runtime:
 
     def __call__(self, *arguments: str, status: int = 0, **keywords: Any) -> str:
         """stdout; stderr too where `status`, the expected one, is not 0."""
+        words = ["--root", str(self.root), *arguments]
         # To files, because a created container keeps its caller's output open.
         with self.log.open("w+") as out, self.log.with_suffix(".err").open("w+") as err:
-            result = subprocess.run(
-                [*RUNTIME, "--root", self.root, *arguments],
-                stdin=subprocess.DEVNULL, stdout=out, stderr=err, timeout=60, **keywords,
-            )  # fmt: skip
+            if keywords:
+                started = subprocess.Popen(
+                    [*RUNTIME, *words], stdin=subprocess.DEVNULL, stdout=out, stderr=err, **keywords
+                )
+                found = started.wait(60)
+            else:
+                found = warm.call("runtime_command.py", words, out.fileno(), err.fileno(), 60)
             out.seek(0)
             err.seek(0)
             text, errors = out.read(), err.read()
-        assert result.returncode == status, errors
+        assert found == status, errors
         assert "Traceback" not in errors
         assert len(errors.splitlines()) <= 2, errors
         if status:
