@@ -100,6 +100,7 @@ class Container:
         self.started: float | None = row[12]
         self.finished: float | None = row[13]
         self._config: str = row[14]
+        self._read_config: ContainerConfig | None = None
         self.pid: int = row[15]
         self.restart_count: int = row[16]
         self.stopped = bool(row[17])
@@ -109,9 +110,12 @@ class Container:
     @property
     def config(self) -> ContainerConfig:
         """What was asked for. Raises Conflict for a container of an older pycontainer's, which did not keep it."""
-        from pycontainer.engine.config.container import ContainerConfig
+        if self._read_config is None:
+            from pycontainer.engine.config.container import ContainerConfig
 
-        return ContainerConfig.from_json(self._stored_config())
+            # Kept, because a start asks for it six times.
+            self._read_config = ContainerConfig.from_json(self._stored_config())
+        return self._read_config
 
     @property
     def values(self) -> dict[str, Any]:
