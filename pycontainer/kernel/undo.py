@@ -11,7 +11,7 @@ that had ended the block, and the others are its notes (PEP 678).
 
 The signals that end a command wait until the block has ended, undone or not. Otherwise one that raises an exception
 between a step and its push would leave the step undone, and one in the middle of the undoing the rest of it. Where the
-block waits for somebody else, `Interruptible` lets them in.
+block waits for somebody else, `wait_readable` lets them in.
 """
 
 from __future__ import annotations
@@ -75,17 +75,27 @@ def _words(failure: BaseException) -> str:
     return " ".join(str(failure).split("\n")) or type(failure).__name__
 
 
-class Interruptible:
-    """Inside a block of Undo: `with Interruptible():` around a wait, at which nothing is half done."""
+def wait_readable(descriptor: int) -> None:
+    """Inside a block of Undo, where nothing is half done: until there is something to read, or the end.
 
-    __slots__ = ()
+    The signals that wait, or come meanwhile, have their effect here: what they raise is raised. By ppoll(2), because a
+    signal that came between the interpreter's last look for one and a plain wait would be seen after the wait only.
+    Raises OSError.
+    """
+    import ctypes
+    import select
+    import struct
 
-    def __enter__(self) -> None:
+    from pycontainer.kernel import syscalls
+
+    blocked = sum(1 << (number - 1) for number in _signal.pthread_sigmask(_signal.SIG_BLOCK, ()) if number not in _HELD)
+    # A sigset_t of libc's, of which the kernel reads the first eight bytes.
+    mask = ctypes.create_string_buffer(blocked.to_bytes(128, "little"), 128)
+    asked = ctypes.create_string_buffer(struct.pack("ihh", descriptor, select.POLLIN, 0))
+    while True:
         try:
-            _signal.pthread_sigmask(_signal.SIG_UNBLOCK, _HELD)
-        except BaseException:  # the exception of a signal that has waited
-            _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD)
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        _signal.pthread_sigmask(_signal.SIG_BLOCK, _HELD)
+            syscalls.call("ppoll", asked, 1, None, mask)
+            return
+        except InterruptedError:
+            # By a signal whose handler has returned.
+            continue

@@ -35,7 +35,7 @@ from pycontainer.errors import Conflict, HostError, StepFailed
 from pycontainer.kernel import cgroup, descriptors, process, rlimit, signals
 from pycontainer.kernel.namespace import CLONE_NEWUSER, FILES, TYPES
 from pycontainer.kernel.operation import Journal
-from pycontainer.kernel.undo import Interruptible, Undo
+from pycontainer.kernel.undo import Undo, wait_readable
 from pycontainer.runtime import init, spec, state, sync
 from pycontainer.runtime.operations import devices, identity, parent, scheduling
 from pycontainer.runtime.operations.join import CloneJoiner, CloneProgram, EnterNamespaces
@@ -165,8 +165,8 @@ def _execute(
 
 def _await_program(channel: _socket.socket, program: spec.Process, journal: Journal, undo: Undo) -> Joined:
     """Until the program is executed. Raises what kept it from it, _Killed."""
-    with Interruptible():
-        message, passed = descriptors.receive(channel, 1)
+    wait_readable(channel.fileno())
+    message, passed = descriptors.receive(channel, 1)
     if not message:
         raise _Killed
     if not passed:
@@ -180,8 +180,8 @@ def _await_program(channel: _socket.socket, program: spec.Process, journal: Jour
         answer = sync.ask(channel, sync.START)
     except TimeoutError:
         channel.settimeout(None)
-        with Interruptible():
-            answer = sync.hear(channel)
+        wait_readable(channel.fileno())
+        answer = sync.hear(channel)
     if answer is None:
         raise _Killed
     sync.unpack(answer, b"")

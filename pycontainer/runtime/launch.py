@@ -16,7 +16,7 @@ from pycontainer.errors import Conflict, HostError, StepFailed
 from pycontainer.kernel import cgroup, descriptors, device_filter, process, rlimit, signals
 from pycontainer.kernel.namespace import CLONE_NEWCGROUP, CLONE_NEWPID, CLONE_NEWUSER, setns
 from pycontainer.kernel.operation import Journal
-from pycontainer.kernel.undo import Interruptible, Undo
+from pycontainer.kernel.undo import Undo, wait_readable
 from pycontainer.runtime import init, limits, state, sync
 from pycontainer.runtime.mounts import Options
 from pycontainer.runtime.operations import parent, scheduling
@@ -304,8 +304,7 @@ def _go_home(homes: list[tuple[int, int]]) -> None:
 
 def _await_ready(channel: _socket.socket, spec: Spec, pid: int, journal: Journal) -> None:
     """Tell the child that it is configured; until it waits for `start`. Raises what kept it from that."""
-    with Interruptible():
-        sync.unpack(sync.ask(channel, sync.MAPPED) or b"", sync.READY)
+    sync.unpack(sync.ask(channel, sync.MAPPED, wait_readable) or b"", sync.READY)
     # Only now, so that what is given little time is not long in the making.
     scheduling.schedule(pid, spec.process.scheduler, spec.process.io_priority, journal)
 

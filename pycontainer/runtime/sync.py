@@ -21,6 +21,7 @@ from pycontainer import errors
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import _socket
+    from collections.abc import Callable
 
 MAPPED = b"MAPPED"
 READY = b"READY"
@@ -41,13 +42,18 @@ _KINDS: dict[str, type[errors.PycontainerError]] = {
 }
 
 
-def ask(channel: _socket.socket, message: bytes) -> bytes | None:
-    """Send `message` and wait for the answer, b"" at end of file; None from a process that died without reading it."""
+def ask(channel: _socket.socket, message: bytes, wait: Callable[[int], None] | None = None) -> bytes | None:
+    """Send `message` and wait for the answer, b"" at end of file; None from a process that died without reading it.
+
+    wait  called with the descriptor, to wait in some way of its own
+    """
     try:
         channel.send(message)
     except BrokenPipeError:
         # It may have said why before it died.
         return channel.recv(65536) or None
+    if wait is not None:
+        wait(channel.fileno())
     return hear(channel)
 
 

@@ -121,9 +121,12 @@ def test_nothing_of_it_shows_on_the_host(box: Pycontainer, place: pathlib.Path) 
         "run", "--rm", "--network", "none", "-i", "-v", f"{place}:/v", "busybox", "sh", "-c", "echo ready; cat",
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
-    assert process.stdout.readline() == b"ready\n"
-    assert mounts() == before
-    process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline() == b"ready\n"
+        # Without the network namespaces that another session's lab makes.
+        assert [made for made in mounts() - before if not made.startswith("/run/netns")] == []
+    finally:
+        process.communicate(timeout=60)
 
 
 def test_a_source_that_cannot_be_mapped_is_explained(box: Pycontainer) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
 import pytest
 
-from pycontainer.kernel.undo import Undo
+from pycontainer.kernel import signals
+from pycontainer.kernel.undo import Undo, wait_readable
 
 
 def test_steps_are_undone_last_first_with_their_arguments() -> None:
@@ -87,3 +94,86 @@ def test_all_failures_are_told() -> None:
         undo.push(fail, TypeError("y"))
         undo.push(fail, ValueError("x"))
     assert raised.value.__notes__ == ["also: y"]
+
+
+@pytest.fixture
+def ended() -> Iterator[None]:
+    """SIGTERM raises signals.Ended."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    signals.raise_ended()
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_wait_lets_in_what_has_waited(ended: None) -> None:
+    reader, writer = os.pipe()
+    done: list[int] = []
+    with pytest.raises(signals.Ended), Undo() as undo:
+        undo.push(done.append, 1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert done == [], "it waits"
+        wait_readable(reader)
+    assert done == [1]
+    os.close(writer)
+    with Undo():
+        # The end is something to read.
+        wait_readable(reader)
+        assert signal.pthread_sigmask(signal.SIG_BLOCK, []) >= {signal.SIGTERM}
+    os.close(reader)
+
+
+def test_a_wait_goes_on_after_other_signals(ended: None) -> None:
+    reader, writer = os.pipe()
+    before = signal.signal(signal.SIGALRM, lambda *_: os.write(writer, b"x"))
+    signal.setitimer(signal.ITIMER_REAL, 0.02)
+    with Undo():
+        wait_readable(reader)
+    assert os.read(reader, 1) == b"x"
+    signal.signal(signal.SIGALRM, before)
+    os.close(reader)
+    os.close(writer)
+
+
+# Waits again and again, each time for a signal that comes at another moment around the beginning of the wait.
+WAITS = """
+import mmap, os, random, signal, sys
+from pycontainer.kernel import signals
+from pycontainer.kernel.undo import Undo, wait_readable
+signals.raise_ended()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+reader, writer = os.pipe()
+shared = mmap.mmap(-1, 1)
+pid = os.getpid()
+
+def spin():
+    for _ in range(random.randrange(3000)):
+        pass
+
+if os.fork() == 0:
+    # Awake all the time, because to be woken takes longer than what is to be met.
+    while os.getppid() == pid:
+        if shared[0]:
+            shared[0] = 0
+            spin()
+            os.kill(pid, signal.SIGTERM)
+    os._exit(0)
+for number in range(int(sys.argv[1])):
+    try:
+        with Undo():
+            shared[0] = 1
+            spin()
+            wait_readable(reader)
+    except signals.Ended:
+        continue
+print("all")
+"""
+
+
+def test_no_signal_is_missed() -> None:
+    """One that comes between the interpreter's last look for it and the wait, too."""
+    path = f"import sys; sys.path[:] = {sys.path!r}\n"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", path + WAITS, "20000"], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "all\n", done.stderr
