@@ -113,6 +113,8 @@ class Process:
 
     def close(self) -> None:
         """Kill it, if it has not ended."""
+        if not self._text:
+            self.read()
         if len(self._text.split()) == 1:
             os.kill(self.pid, signal.SIGKILL)
         os.close(self.said)

@@ -8,7 +8,7 @@ import re
 import subprocess
 
 import pytest
-from conftest import Pycontainer
+from conftest import Pycontainer, new_directory
 
 # What a container looks like from inside; each part behind a line with its name.
 PROBE = r"""
@@ -58,9 +58,9 @@ def parts(output: str) -> dict[str, list[str]]:
     return found
 
 
-def run_script(text: str) -> subprocess.CompletedProcess:
+def run_script(text: str, directory: str | os.PathLike[str] = "") -> subprocess.CompletedProcess:
     # No variables but these, because it is to need nothing of pycontainer's.
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": os.environ.get("TMPDIR", "/var/tmp")}
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(directory) or os.environ.get("TMPDIR", "/var/tmp")}
     return subprocess.run(["bash", "-c", text], env=environment, input="", capture_output=True, text=True, timeout=60)
 
 
@@ -109,6 +109,19 @@ def test_nothing_is_left_of_a_program_that_cannot_be_started(box: Pycontainer) -
     result = run_script(text)
     assert result.returncode == 127 and "no-such-program" in result.stderr
     assert not {name for name in set(os.listdir(cgroup)) - before if name.startswith("script")}
+
+
+def test_nothing_is_left_although_somebody_is_in_there(box: Pycontainer) -> None:
+    """As a process that has been killed and has not ended yet."""
+    begin = "mkfifo ready go\n"
+    text = script(box, "--network", "none", "busybox", "true")
+    assert begin in text
+    directory = new_directory()
+    directory.chmod(0o711)
+    result = run_script(text.replace(begin, f"{begin}sleep 2 <&- >&- 2>&- &\n"), directory)
+    assert (result.returncode, result.stdout) == (0, ""), result.stderr
+    # Without what is mounted or in it, or it could not be removed.
+    directory.rmdir()
 
 
 def test_status_input_and_file(box: Pycontainer, tmp_path: pathlib.Path) -> None:
