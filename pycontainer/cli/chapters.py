@@ -45,7 +45,7 @@ CONTENTS = [
         shown="CreateBridge",
         check=[("FindLink", "ip -br address show {bridge}")],
         others="""FindAddress ReadWithoutIPv6 FindTable FindRules ReadForwarding EnableForwarding DisableIPv6 SurveyHost
-            FindAddress6 FindRules6 RefuseRouters ReadForwarding6 EnableForwarding6 AddAddress6
+            FindAddress6 FindRules6 SwitchOff6 ReadForwarding6 EnableForwarding6 AddAddress6
             AddBridgeAddress SetBridgeUp SetMaster ListRules ApplyRules ReadLocalRouting EnableLocalRouting
             ListElements""",
     ),
@@ -308,7 +308,7 @@ AT_REST = [
         ],
         shown="CreateBridge",
         check=[("CreateBridge", "ip -br address show {bridge}")],
-        others="FindLink DisableIPv6 RefuseRouters AddAddress6 DeleteLink",
+        others="FindLink DisableIPv6 SwitchOff6 AddAddress6 DeleteLink",
     ),
     Chapter(
         "Have packets translated and filtered",

@@ -31,9 +31,9 @@ from pycontainer.network.operations import (
     DisableIPv6,
     FindLink,
     NetworkOperation,
-    RefuseRouters,
     Request,
     SetMaster,
+    SwitchOff6,
 )
 from pycontainer.network.publication import Publication
 
@@ -44,6 +44,15 @@ PREFIX_LENGTH = 20
 
 # Routes wider than this are default routes in disguise: a VPN that wants everything takes 0.0.0.0/1 and 128.0.0.0/1.
 WIDEST_ROUTE = 5
+
+# What the IPv6 of a bridge does without, and why.
+_OFF = (
+    ("accept_ra", "a container could announce itself as the host's IPv6 router (CVE-2020-13401)"),
+    (
+        "accept_dad",
+        "until the bridge knows that nobody has its own address, a second or two, it asks for no container's",
+    ),
+)
 
 MTU = 1500  # bytes; less where the host's own way out carries less
 
@@ -106,7 +115,8 @@ def make(
             if not isinstance(link, Link):
                 raise Conflict("set up the bridge", interface, "it was deleted while it was being made")
             if wish.gateway6:
-                journal.perform(RefuseRouters(interface))
+                for setting, reason in _OFF:
+                    journal.perform(SwitchOff6(interface, setting, reason))
             else:
                 journal.perform(DisableIPv6(interface))
             journal.perform(AddBridgeAddress(netlink, interface, link.index, gateway, subnet))

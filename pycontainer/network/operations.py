@@ -267,14 +267,14 @@ class DisableIPv6(EnableSetting):
             pass
 
 
-class RefuseRouters(NetworkOperation):
-    """A link that listens to no router's advertisement; before it goes up."""
+class SwitchOff6(NetworkOperation):
+    """A setting of a link's IPv6, before it goes up."""
 
     step = "write"
-    reason = "a container could announce itself as the host's IPv6 router (CVE-2020-13401)"
 
-    def __init__(self, interface: str) -> None:
-        self.path = f"/proc/sys/net/ipv6/conf/{interface}/accept_ra"
+    def __init__(self, interface: str, setting: str, reason: str) -> None:
+        self.path = f"/proc/sys/net/ipv6/conf/{interface}/{setting}"
+        self.reason = reason
 
     def shell(self) -> str:
         return f"sysctl -w {self.path.removeprefix('/proc/sys/')}=0"

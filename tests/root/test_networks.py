@@ -597,7 +597,8 @@ class TestIPv6:
             net.pycontainer("run", "--rm", "--network", "six", "busybox", "true", check=True)
             assert subprocess.run(["nft", "list", "table", "ip6", table], capture_output=True).returncode == 0
             assert net.shell("ant", f"ping -6 -c 1 -W 1 {gateway}").returncode == 0
-        assert pathlib.Path(f"/proc/sys/net/ipv6/conf/{interface}/accept_ra").read_text() == "0\n"
+        settings = pathlib.Path(f"/proc/sys/net/ipv6/conf/{interface}")
+        assert [(settings / name).read_text() for name in ("accept_ra", "accept_dad")] == ["0\n", "0\n"]
 
     def test_what_leaves_takes_the_hosts_address(self, six: Net) -> None:
         net = six
